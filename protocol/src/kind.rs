@@ -1,0 +1,95 @@
+//! What an entry says. An open number: unknown kinds are kept and passed on. A payload that changes gets a new one.
+
+use std::fmt;
+
+/// The kind of an entry. Numbers are handed out once and never again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Kind(pub u32);
+
+macro_rules! kinds {
+    ($($(#[$meta:meta])* $name:ident = $number:literal, $text:literal;)*) => {
+        impl Kind {
+            $($(#[$meta])* pub const $name: Kind = Kind($number);)*
+
+            /// The kind's name where this version knows it.
+            pub fn name(self) -> Option<&'static str> {
+                match self {
+                    $(Kind::$name => Some($text),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// First entry of every log: the heads that the device knows of its earlier incarnations.
+    OPENING = 1, "opening";
+    /// The oldest entry of one of the author's logs that still counts.
+    LOW_MARK = 2, "low-mark";
+    /// A fresh day key for the sealed entries that follow it.
+    KEY = 3, "key";
+
+    /// What the market is: name, currency, keys. Root's log only.
+    MARKET = 16, "market";
+    /// A device belongs to the market.
+    CERTIFICATE = 17, "certificate";
+    /// A device no longer does, with the line of what stands.
+    REVOCATION = 18, "revocation";
+    /// The hub's raise of a line, to named hashes.
+    RAISE = 19, "raise";
+    /// A quarantined incarnation is admitted again.
+    READMISSION = 20, "readmission";
+    /// Fees, taxes, limits, quotas.
+    POLICY = 21, "policy";
+    /// The hub's opening key, and its secret sealed to the recovery key.
+    OPENING_KEY = 22, "opening-key";
+    /// A stall's read key, wrapped to its devices.
+    STALL_KEY = 23, "stall-key";
+    /// The hub's challenge to a device that asks to join without an invite.
+    JOIN_CHALLENGE = 24, "join-challenge";
+    /// The hub's no to a join request.
+    JOIN_REFUSAL = 25, "join-refusal";
+    /// A settlement is published: digest, and a sealed statement a stall.
+    SETTLEMENT = 26, "settlement";
+    /// A personal part may be absent from now on.
+    ERASURE = 27, "erasure";
+    /// A fork proof, said again by the hub.
+    FORK_RESTATED = 28, "fork-restated";
+
+    /// What stands, and when.
+    CHECKPOINT = 48, "checkpoint";
+
+    /// Products and prices.
+    PRODUCTS = 64, "products";
+
+    /// Proof that a device wrote two entries at one position.
+    FORK_PROOF = 80, "fork-proof";
+    /// A sealed request to join, carried by a member.
+    JOIN_REQUEST = 81, "join-request";
+
+    /// A sale.
+    SALE = 96, "sale";
+
+    /// The exact input of a settlement batch.
+    CLOSING = 112, "closing";
+    /// A person's decision about a row in suspense.
+    RESOLUTION = 113, "resolution";
+    /// Some of the logs that a closing reads.
+    CLOSING_INPUT = 114, "closing-input";
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => formatter.write_str(name),
+            None => write!(formatter, "kind-{}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
