@@ -11,6 +11,7 @@
 //! | [`fork`], [`interval`] | proofs of equivocation; what is held and received |
 //! | [`kind`], [`payload`] | what entries say, and their one encoding |
 
+pub mod certificate;
 pub mod codec;
 pub mod entry;
 pub mod fork;
@@ -19,6 +20,7 @@ pub mod id;
 pub mod interval;
 pub mod kind;
 pub mod log;
+pub mod membership;
 pub mod page;
 pub mod payload;
 pub mod sign;
