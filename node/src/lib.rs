@@ -1,1 +1,5 @@
-//! placeholder
+//! One running Stallmesh node.
+
+pub mod engine;
+pub mod link;
+pub mod store;
