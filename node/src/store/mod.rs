@@ -3,11 +3,13 @@
 //! The engine reads through [`Store`], gathers its writes in a [`Batch`], and hands it over whole: either all of it
 //! is on disk when [`Store::commit`] returns, or none of it is. Only the `redb` module knows redb.
 
+mod lock;
 mod memory;
 mod redb;
 
+pub use self::lock::DirectoryLock;
 pub use self::memory::MemoryStore;
-pub use self::redb::{DirectoryLock, RedbStore};
+pub use self::redb::{CACHE_BYTES, RedbStore, SCHEMA_VERSION, STORE_FILE};
 
 use std::collections::BTreeMap;
 
@@ -197,7 +199,9 @@ pub enum StoreError {
         known: u32,
     },
     /// The file is not whole.
-    #[error("{path} is damaged: {detail}. Nothing was changed; move it away and start again to fetch what neighbours hold")]
+    #[error(
+        "{path} is damaged: {detail}. Nothing was changed; move it away and start again to fetch what neighbours hold"
+    )]
     Damaged {
         /// The store's file.
         path: String,

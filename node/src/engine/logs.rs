@@ -1,0 +1,542 @@
+//! The logs that this node holds: chains of entries, kept as runs.
+//!
+//! A run is a stretch of entries that chain to each other. On the lanes that everyone keeps a log is one run from its
+//! first entry; a second history of it is evidence, not content. On sealed lanes a log may be held in several runs:
+//! gaps that are still to come, and every branch of a fork, because a forked device's sales reach the hub too.
+//!
+//! ```text
+//!   lane catalog   [1 ─────────────── 412]
+//!   lane sales     [1 ── 40]   gap   [57 ── 60]        carried: newest first
+//!                       └─ [41' ─ 43']                 the other branch of a fork
+//! ```
+
+use std::collections::BTreeMap;
+
+use stallmesh_protocol::codec::Reader;
+use stallmesh_protocol::entry::{Entry, Header, verify_head};
+use stallmesh_protocol::fork::Branch;
+use stallmesh_protocol::interval::Interval;
+use stallmesh_protocol::page::{ENTRIES_MAX, ENTRY_OVERHEAD_MAX, PAGE_MAX, Page, VerifiedPage, put_entry, take_entry};
+use stallmesh_protocol::sign::Signature;
+use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogId, LogName, MarketId};
+
+use super::overlay::Overlay;
+use crate::store::{Store, StoreError, Table};
+
+/// The most runs of one log; a page that would make more is refused until gaps have closed.
+pub(crate) const RUNS_MAX: usize = 256;
+
+/// Entries that chain to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// First sequence held.
+    pub(crate) from: u64,
+    /// Hash of the entry before the first.
+    pub(crate) previous: Hash,
+    /// Last sequence held.
+    pub(crate) to: u64,
+    /// Its hash.
+    pub(crate) hash: Hash,
+}
+
+impl Run {
+    pub(crate) fn interval(&self) -> Interval {
+        Interval { from: self.from, to: self.to, hash: self.hash }
+    }
+
+    pub(crate) fn head(&self) -> Head {
+        Head { sequence: self.to, hash: self.hash }
+    }
+}
+
+/// One log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) id: LogId,
+    /// By first sequence.
+    pub(crate) runs: Vec<Run>,
+}
+
+impl Record {
+    /// The run that begins at the log's first entry.
+    pub(crate) fn main(&self) -> Option<&Run> {
+        self.runs.iter().find(|run| run.from == 1)
+    }
+
+    /// The newest position held, of any run.
+    pub(crate) fn newest(&self) -> Option<Head> {
+        self.runs.iter().map(Run::head).max()
+    }
+}
+
+/// An entry that is held, with its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) log: LogName,
+    pub(crate) sequence: u64,
+    pub(crate) previous: Hash,
+    pub(crate) hash: Hash,
+    pub(crate) entry: Entry,
+}
+
+/// What became of a page.
+#[derive(Clone, Debug)]
+pub(crate) enum Inserted {
+    /// These entries are new and held now.
+    New(Vec<Held>),
+    /// All of it was held before.
+    Duplicate,
+    /// It begins after what is held, on a lane without gaps.
+    Gap,
+    /// Its predecessor is another entry than the one that is held there.
+    Diverges,
+    /// It shows another history from this sequence on. On sealed lanes its entries are held now, too.
+    Fork {
+        /// The first position that differs.
+        sequence: u64,
+        /// The hash of the entry before it.
+        previous: Hash,
+        /// New entries; empty on lanes that everyone keeps.
+        new: Vec<Held>,
+    },
+    /// The log is in too many pieces.
+    TooScattered,
+}
+
+/// All logs that are held, and how they stand in the store.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    market: MarketId,
+    records: BTreeMap<LogName, Record>,
+}
+
+impl Logs {
+    /// Reads the records of all logs.
+    pub(crate) fn load<S: Store>(market: MarketId, overlay: &Overlay<S>) -> Result<Self, StoreError> {
+        let mut records = BTreeMap::new();
+        for (key, value) in overlay.scan_prefix(Table::Logs, &[])? {
+            // A record that does not decode is a damaged store, which the checked open has excluded.
+            if let (Ok(id), Some((name, runs))) = (LogId::try_from(key.as_slice()), decode_record(&value)) {
+                records.insert(name, Record { id, runs });
+            }
+        }
+        Ok(Logs { market, records })
+    }
+
+    pub(crate) fn get(&self, name: &LogName) -> Option<&Record> {
+        self.records.get(name)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&LogName, &Record)> {
+        self.records.iter()
+    }
+
+    pub(crate) fn on_lane(&self, lane: Lane) -> impl Iterator<Item = (&LogName, &Record)> {
+        self.records.iter().filter(move |(name, _)| name.lane == lane)
+    }
+
+    pub(crate) fn of_author(&self, author: DeviceId) -> impl Iterator<Item = (&LogName, &Record)> {
+        let first = LogName { author, incarnation: Incarnation::from_bytes([0; 16]), lane: Lane(0) };
+        self.records.range(first..).take_while(move |(name, _)| name.author == author)
+    }
+
+    pub(crate) fn id(&self, name: &LogName) -> LogId {
+        self.records.get(name).map_or_else(|| name.id(&self.market), |record| record.id)
+    }
+
+    /// Adds one entry of this device's running incarnation.
+    pub(crate) fn append<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<S>,
+        name: LogName,
+        head: Head,
+        previous: Hash,
+        entry: &Entry,
+        signature: Option<&Signature>,
+    ) {
+        let id = self.id(&name);
+        put_held(overlay, &id, head, previous, entry);
+        if let Some(signature) = signature {
+            self.put_signature(overlay, &name, head, signature);
+        }
+        let record = self.records.entry(name).or_insert_with(|| Record { id, runs: Vec::new() });
+        match record.runs.iter_mut().find(|run| run.head().sequence + 1 == head.sequence && run.hash == previous) {
+            Some(run) => (run.to, run.hash) = (head.sequence, head.hash),
+            None => record.runs.push(Run { from: head.sequence, previous, to: head.sequence, hash: head.hash }),
+        }
+        let value = encode_record(&name, record);
+        overlay.put(Table::Logs, *id.as_bytes(), value);
+    }
+
+    /// Keeps the signature of a position.
+    pub(crate) fn put_signature<S: Store>(
+        &self,
+        overlay: &mut Overlay<S>,
+        name: &LogName,
+        head: Head,
+        signature: &Signature,
+    ) {
+        overlay.put(Table::Signatures, position_key(&self.id(name), head), *signature.as_bytes());
+    }
+
+    /// Takes in a verified page.
+    pub(crate) fn insert<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<S>,
+        name: &LogName,
+        verified: &VerifiedPage,
+    ) -> Result<Inserted, StoreError> {
+        let inserted = if name.lane.is_sealed() {
+            self.insert_scattered(overlay, name, verified)?
+        } else {
+            self.insert_in_order(overlay, name, verified)?
+        };
+        if let Inserted::New(_) | Inserted::Fork { .. } | Inserted::Duplicate = &inserted
+            && (name.lane.is_sealed() || !matches!(inserted, Inserted::Fork { .. }))
+        {
+            let id = self.id(name);
+            for (sequence, signature) in &verified.page().signatures {
+                let offset = (sequence - verified.page().first) as usize;
+                if let Some(hash) = verified.hashes().get(offset) {
+                    let head = Head { sequence: *sequence, hash: *hash };
+                    overlay.put(Table::Signatures, position_key(&id, head), *signature.as_bytes());
+                }
+            }
+        }
+        Ok(inserted)
+    }
+
+    /// Lanes that everyone keeps: one run from the first entry, without gaps.
+    fn insert_in_order<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<S>,
+        name: &LogName,
+        verified: &VerifiedPage,
+    ) -> Result<Inserted, StoreError> {
+        let id = self.id(name);
+        let main = self.records.get(name).and_then(|record| record.main().copied());
+        let head = main.map_or(Head::EMPTY, |run| run.head());
+        let page = verified.page();
+        if page.first > head.sequence + 1 {
+            return Ok(Inserted::Gap);
+        }
+        let mut previous = page.previous;
+        if page.first > 1 && self.hash_at(overlay, name, page.first - 1)? != Some(previous) {
+            return Ok(Inserted::Diverges);
+        }
+        let mut new = Vec::new();
+        for (sequence, hash, entry) in verified.iter() {
+            if sequence <= head.sequence {
+                if self.hash_at(overlay, name, sequence)? != Some(hash) {
+                    return Ok(Inserted::Fork { sequence, previous, new: Vec::new() });
+                }
+            } else {
+                put_held(overlay, &id, Head { sequence, hash }, previous, entry);
+                new.push(Held { log: *name, sequence, previous, hash, entry: entry.clone() });
+            }
+            previous = hash;
+        }
+        if new.is_empty() {
+            return Ok(Inserted::Duplicate);
+        }
+        let record = Record { id, runs: vec![Run { from: 1, previous: Hash::ZERO, to: verified.head().sequence, hash: verified.head().hash }] };
+        overlay.put(Table::Logs, *id.as_bytes(), encode_record(name, &record));
+        self.records.insert(*name, record);
+        Ok(Inserted::New(new))
+    }
+
+    /// Sealed lanes: any run, any branch.
+    fn insert_scattered<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<S>,
+        name: &LogName,
+        verified: &VerifiedPage,
+    ) -> Result<Inserted, StoreError> {
+        let id = self.id(name);
+        let mut runs = self.records.get(name).map(|record| record.runs.clone()).unwrap_or_default();
+        let mut previous = verified.page().previous;
+        let mut new = Vec::new();
+        let mut fork = None;
+        for (sequence, hash, entry) in verified.iter() {
+            let head = Head { sequence, hash };
+            // Only a run that spans this sequence can hold this entry, or another one in its place.
+            let spanned = runs.iter().any(|run| run.from <= sequence && sequence <= run.to);
+            if spanned {
+                let held = self.held_at(overlay, name, sequence)?;
+                if held.iter().any(|held| held.hash == hash) {
+                    previous = hash;
+                    continue;
+                }
+                if fork.is_none() && held.iter().any(|held| held.previous == previous) {
+                    fork = Some((sequence, previous));
+                }
+            }
+            put_held(overlay, &id, head, previous, entry);
+            extend_runs(&mut runs, head, previous);
+            new.push(Held { log: *name, sequence, previous, hash, entry: entry.clone() });
+            previous = hash;
+        }
+        if runs.len() > RUNS_MAX {
+            for held in new {
+                overlay.delete(Table::Entries, position_key(&id, Head { sequence: held.sequence, hash: held.hash }));
+            }
+            return Ok(Inserted::TooScattered);
+        }
+        if new.is_empty() {
+            return Ok(Inserted::Duplicate);
+        }
+        runs.sort_by_key(|run| (run.from, run.hash));
+        let record = Record { id, runs };
+        overlay.put(Table::Logs, *id.as_bytes(), encode_record(name, &record));
+        self.records.insert(*name, record);
+        Ok(match fork {
+            Some((sequence, previous)) => Inserted::Fork { sequence, previous, new },
+            None => Inserted::New(new),
+        })
+    }
+
+    /// All entries held at a position: more than one only in a forked log of a sealed lane.
+    pub(crate) fn held_at<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        sequence: u64,
+    ) -> Result<Vec<Held>, StoreError> {
+        let from = sequence_key(&self.id(name), sequence);
+        let pairs = overlay.scan(Table::Entries, &from, &super::overlay::after_prefix(&from), 16)?;
+        Ok(pairs.iter().filter_map(|(_, value)| decode_held(name, sequence, value)).collect())
+    }
+
+    /// The entry at a position, by its hash.
+    pub(crate) fn entry<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        head: Head,
+    ) -> Result<Option<Held>, StoreError> {
+        let value = overlay.get(Table::Entries, &position_key(&self.id(name), head))?;
+        Ok(value.and_then(|value| decode_held(name, head.sequence, &value)).filter(|held| held.hash == head.hash))
+    }
+
+    /// The hash at a position of a log without branches.
+    pub(crate) fn hash_at<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        sequence: u64,
+    ) -> Result<Option<Hash>, StoreError> {
+        let from = sequence_key(&self.id(name), sequence);
+        let pairs = overlay.scan(Table::Entries, &from, &super::overlay::after_prefix(&from), 1)?;
+        Ok(pairs.first().and_then(|(_, value)| Hash::try_from(value.get(..32)?).ok()))
+    }
+
+    /// Entries of one chain from `from` on, at most `limit`, following the chain that begins after `previous`
+    /// where that is given.
+    pub(crate) fn chain<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        from: u64,
+        to: u64,
+        mut previous: Option<Hash>,
+        limit: usize,
+    ) -> Result<Vec<Held>, StoreError> {
+        let id = self.id(name);
+        let pairs = overlay.scan(
+            Table::Entries,
+            &sequence_key(&id, from),
+            &sequence_key(&id, to.saturating_add(1)),
+            limit.saturating_mul(2),
+        )?;
+        let mut chain: Vec<Held> = Vec::new();
+        for (key, value) in pairs {
+            let Some(sequence) = sequence_of(&key) else { continue };
+            let Some(held) = decode_held(name, sequence, &value) else { continue };
+            let next = chain.last().map_or(from, |last| last.sequence + 1);
+            let fits = sequence == next && previous.is_none_or(|previous| previous == held.previous);
+            if fits {
+                previous = Some(held.hash);
+                chain.push(held);
+                if chain.len() == limit {
+                    break;
+                }
+            }
+        }
+        Ok(chain)
+    }
+
+    /// A page of a chain that begins at `from` and ends at a signed entry not after `to`; at most `bytes_max` bytes
+    /// where one entry fits that. `anchor` names the chain by a position in it, for logs with branches.
+    pub(crate) fn page<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        from: u64,
+        to: u64,
+        previous: Option<Hash>,
+        bytes_max: usize,
+    ) -> Result<Option<Page>, StoreError> {
+        let id = self.id(name);
+        let chain = self.chain(overlay, name, from, to, previous, ENTRIES_MAX)?;
+        let Some(first) = chain.first() else { return Ok(None) };
+        let start = first.previous;
+        let budget = bytes_max.min(PAGE_MAX) - 128;
+        let mut bytes = 0;
+        let mut entries = Vec::new();
+        let mut signatures = Vec::new();
+        let mut whole = 0;
+        for held in chain {
+            bytes += held.entry.payload.length() + ENTRY_OVERHEAD_MAX;
+            let head = Head { sequence: held.sequence, hash: held.hash };
+            // Past the budget only as far as the first signature, so that every page says something.
+            if bytes > budget && (whole > 0 || bytes > PAGE_MAX - 128) {
+                break;
+            }
+            entries.push(held.entry);
+            if let Some(signature) = overlay.get(Table::Signatures, &position_key(&id, head))?
+                && let Ok(signature) = Signature::try_from(signature.as_slice())
+                // Signatures inside received pages were not all checked: never pass on one that doesn't hold.
+                && verify_head(&name.author, &id, &head, &signature).is_ok()
+            {
+                bytes += 66;
+                signatures.push((held.sequence, signature));
+                whole = entries.len();
+            }
+        }
+        if whole == 0 {
+            return Ok(None);
+        }
+        entries.truncate(whole);
+        Ok(Some(Page { first: from, previous: start, entries, signatures }))
+    }
+
+    /// The branch that begins with the given entry, up to the next signature that holds.
+    pub(crate) fn branch<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        first: Head,
+    ) -> Result<Option<Branch>, StoreError> {
+        let id = self.id(name);
+        let Some(held) = self.entry(overlay, name, first)? else { return Ok(None) };
+        let previous = held.previous;
+        let mut headers: Vec<Header> = Vec::new();
+        for held in std::iter::once(held).chain(
+            self.chain(overlay, name, first.sequence + 1, u64::MAX - 1, Some(first.hash), ENTRIES_MAX)?,
+        ) {
+            headers.push(held.entry.header());
+            let head = Head { sequence: held.sequence, hash: held.hash };
+            if let Some(signature) = overlay.get(Table::Signatures, &position_key(&id, head))?
+                && let Ok(signature) = Signature::try_from(signature.as_slice())
+                && verify_head(&name.author, &id, &head, &signature).is_ok()
+            {
+                return Ok(Some(Branch { headers, signature }));
+            }
+        }
+        let _ = previous;
+        Ok(None)
+    }
+
+    /// Forgets the entries of an interval of a sealed log: the hub has them.
+    pub(crate) fn forget<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<S>,
+        name: &LogName,
+        run: &Run,
+    ) -> Result<usize, StoreError> {
+        let id = self.id(name);
+        let chain = self.chain(overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)?;
+        for held in &chain {
+            let key = position_key(&id, Head { sequence: held.sequence, hash: held.hash });
+            overlay.delete(Table::Entries, key.clone());
+            overlay.delete(Table::Signatures, key);
+        }
+        if let Some(record) = self.records.get_mut(name) {
+            record.runs.retain(|kept| kept != run);
+            if record.runs.is_empty() {
+                overlay.delete(Table::Logs, *id.as_bytes());
+                self.records.remove(name);
+            } else {
+                let value = encode_record(name, record);
+                overlay.put(Table::Logs, *id.as_bytes(), value);
+            }
+        }
+        Ok(chain.len())
+    }
+}
+
+/// Puts an entry at its place among runs: extends one, joins two, or begins a new one.
+fn extend_runs(runs: &mut Vec<Run>, head: Head, previous: Hash) {
+    let before = runs.iter().position(|run| run.to + 1 == head.sequence && run.hash == previous);
+    let after = runs.iter().position(|run| run.from == head.sequence + 1 && run.previous == head.hash);
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            (runs[before].to, runs[before].hash) = (runs[after].to, runs[after].hash);
+            runs.remove(after);
+        }
+        (Some(before), None) => (runs[before].to, runs[before].hash) = (head.sequence, head.hash),
+        (None, Some(after)) => (runs[after].from, runs[after].previous) = (head.sequence, previous),
+        (None, None) => runs.push(Run { from: head.sequence, previous, to: head.sequence, hash: head.hash }),
+    }
+}
+
+fn sequence_key(id: &LogId, sequence: u64) -> Vec<u8> {
+    [id.as_bytes().as_slice(), &sequence.to_be_bytes()].concat()
+}
+
+fn position_key(id: &LogId, head: Head) -> Vec<u8> {
+    [id.as_bytes().as_slice(), &head.sequence.to_be_bytes(), &head.hash.prefix()].concat()
+}
+
+fn sequence_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.get(32..40)?.try_into().ok()?))
+}
+
+fn put_held<S: Store>(overlay: &mut Overlay<S>, id: &LogId, head: Head, previous: Hash, entry: &Entry) {
+    let mut value = Vec::with_capacity(64 + ENTRY_OVERHEAD_MAX + entry.payload.length());
+    value.extend_from_slice(head.hash.as_bytes());
+    value.extend_from_slice(previous.as_bytes());
+    put_entry(&mut value, entry, head.sequence, 0, [0; 8]);
+    overlay.put(Table::Entries, position_key(id, head), value);
+}
+
+fn decode_held(name: &LogName, sequence: u64, value: &[u8]) -> Option<Held> {
+    let mut reader = Reader::new(value);
+    let hash = Hash::from_bytes(reader.array("hash").ok()?);
+    let previous = Hash::from_bytes(reader.array("previous").ok()?);
+    let entry = take_entry(&mut reader, sequence, 0, [0; 8]).ok()?;
+    Some(Held { log: *name, sequence, previous, hash, entry })
+}
+
+fn encode_record(name: &LogName, record: &Record) -> Vec<u8> {
+    let mut value = Vec::with_capacity(52 + record.runs.len() * 80);
+    value.extend_from_slice(name.author.as_bytes());
+    value.extend_from_slice(name.incarnation.as_bytes());
+    value.extend_from_slice(&name.lane.0.to_be_bytes());
+    for run in &record.runs {
+        value.extend_from_slice(&run.from.to_be_bytes());
+        value.extend_from_slice(run.previous.as_bytes());
+        value.extend_from_slice(&run.to.to_be_bytes());
+        value.extend_from_slice(run.hash.as_bytes());
+    }
+    value
+}
+
+fn decode_record(value: &[u8]) -> Option<(LogName, Vec<Run>)> {
+    let mut reader = Reader::new(value);
+    let name = LogName {
+        author: DeviceId::from_bytes(reader.array("author").ok()?),
+        incarnation: Incarnation::from_bytes(reader.array("incarnation").ok()?),
+        lane: Lane(u32::from_be_bytes(reader.array("lane").ok()?)),
+    };
+    let mut runs = Vec::new();
+    while reader.remaining() > 0 {
+        runs.push(Run {
+            from: u64::from_be_bytes(reader.array("from").ok()?),
+            previous: Hash::from_bytes(reader.array("previous").ok()?),
+            to: u64::from_be_bytes(reader.array("to").ok()?),
+            hash: Hash::from_bytes(reader.array("hash").ok()?),
+        });
+    }
+    Some((name, runs))
+}
