@@ -11,18 +11,24 @@
 //! | [`fork`], [`interval`] | proofs of equivocation; what is held and received |
 //! | [`kind`], [`payload`] | what entries say, and their one encoding |
 
+pub mod acknowledgement;
 pub mod certificate;
+pub mod checkpoint;
 pub mod codec;
 pub mod entry;
 pub mod fork;
 pub mod hash;
 pub mod id;
 pub mod interval;
+pub mod invite;
+pub mod join;
 pub mod kind;
 pub mod log;
 pub mod membership;
+pub mod merkle;
 pub mod page;
 pub mod payload;
+pub mod seal;
 pub mod sign;
 pub mod wire;
 
