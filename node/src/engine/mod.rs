@@ -9,7 +9,597 @@
 //! 4. calls again with [`Input::Tick`] at [`Engine::poll_timeout`].
 //!
 //! After an error of [`Engine::commit`] the engine must be dropped and opened anew.
+//!
+//! | module | what it decides |
+//! | --- | --- |
+//! | `author` | writing own logs: incarnations, day keys, signatures |
+//! | `logs`, `overlay` | what is held, and how it stands in the store |
+//! | `views` | what the entries say: members, keys, catalog, settlements |
+//! | `ingest` | what becomes of pages that peers send |
+//! | `links`, `join`, `peers` | who may talk to us, who gets in, whom to dial |
+//! | `custody` | who carries whose sealed sales, and what the hub has acknowledged |
+//! | `checkout` | recording a sale |
+//! | `hub` | admitting, acknowledging, checkpoints, settling |
+//! | `answers`, `explain`, `export` | what people ask |
 
+mod answers;
+mod author;
+mod checkout;
+mod clock;
+mod custody;
+mod explain;
+mod export;
+mod hub;
+mod ingest;
+mod join;
+mod links;
+mod logs;
+mod market;
+mod overlay;
+mod peers;
+mod proofs;
 mod request;
+mod views;
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{Rng, SeedableRng};
+use stallmesh_protocol::checkpoint::CheckpointWriter;
+use stallmesh_protocol::replica::{Channel as ReplicaChannel, Holdings, Limits, Output, Replica, SessionId};
+use stallmesh_protocol::seal::{DayKey, SealError, SealKey};
+use stallmesh_protocol::sign::DeviceKey;
+use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogName, MarketId, SaleId, wire};
+
+use self::author::Writer;
+use self::clock::TrustedClock;
+use self::custody::Custody;
+use self::join::Joining;
+use self::links::Link;
+use self::logs::Logs;
+pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
+pub use self::market::{CreateError, MarketOrder, create_market};
+use self::overlay::Overlay;
+use self::peers::PeerBook;
 pub use self::request::*;
+use self::views::Views;
+use crate::link::{Channel, LinkCommand, LinkEvent, LinkId, Road};
+use crate::store::{Store, StoreError, Table};
+
+/// What time it is: the caller's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since some moment before the start; never falls.
+    pub monotonic_ms: u64,
+    /// Milliseconds since 1970 by the device's clock; may be anything.
+    pub wall_ms: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// On a link.
+    Link(LinkEvent),
+    /// Somebody asks.
+    Request(RequestId, Request),
+    /// Time has passed.
+    Tick,
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// By the shell of a road.
+    Link(Road, LinkCommand),
+    /// Answer a request.
+    Answer(RequestId, Answer),
+    /// Tell whoever listens.
+    Notice(Notice),
+}
+
+/// The keys of a device.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The device key.
+    pub device: DeviceKey,
+    /// X25519 secret: what is wrapped for this device.
+    pub seal_secret: [u8; 32],
+    /// A hub's opening key (X25519 secret).
+    pub opening_secret: Option<[u8; 32]>,
+}
+
+/// What the configuration says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What people call this device, before a certificate says it.
+    pub name: String,
+    /// Whether this node may dial the hub at the start.
+    pub uplink_enabled: bool,
+    /// `host:port` of hubs, beside those of the invite.
+    pub uplink_addresses: Vec<String>,
+    /// Multiaddrs of peers.
+    pub peers: Vec<String>,
+    /// Multiaddrs to be told to others, beside those that it listens on.
+    pub advertise: Vec<String>,
+    /// The most bytes of others' sealed entries that are kept.
+    pub custody_bytes_max: u64,
+    /// Milliseconds between a hub's checkpoints while something changes.
+    pub checkpoint_every_ms: u64,
+    /// How many links to hold in the market.
+    pub degree: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            name: String::new(),
+            uplink_enabled: false,
+            uplink_addresses: Vec::new(),
+            peers: Vec::new(),
+            advertise: Vec::new(),
+            custody_bytes_max: 256 * 1024 * 1024,
+            checkpoint_every_ms: 2_000,
+            degree: 6,
+        }
+    }
+}
+
+/// Why an engine can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A key is unusable.
+    #[error("a key of this device is damaged: {0}")]
+    Key(#[from] SealError),
+    /// The store belongs to another device than the key.
+    #[error("this data directory belongs to device {0:?}, but device.key is another's: put the right key back")]
+    OtherDevice(DeviceId),
+    /// Nothing can be written before a market is known.
+    #[error("this device is in no market yet: join one first")]
+    NoMarket,
+    /// An own entry could not be written.
+    #[error("an entry could not be written: {0}")]
+    Append(#[from] stallmesh_protocol::log::AppendError),
+}
+
+/// A market that this node is a member of, or joins.
+#[derive(Clone, Copy, Debug)]
+struct Market {
+    id: MarketId,
+    root: DeviceId,
+}
+
+/// What this device sold, by sale id.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+struct SaleRecord {
+    order_hash: String,
+    author: String,
+    incarnation: String,
+    sequence: u64,
+    hash: String,
+    view: SaleView,
+}
+
+/// A whole node.
+pub struct Engine<S> {
+    overlay: Overlay<S>,
+    device: DeviceKey,
+    seal_key: SealKey,
+    opening_key: Option<SealKey>,
+    settings: Settings,
+    random: ChaCha20Rng,
+    incarnation: Incarnation,
+    started: Now,
+    now: Now,
+    clock: TrustedClock,
+    /// First error of the store since the last commit.
+    failed: Option<StoreError>,
+    effects: Vec<Effect>,
+    ready: VecDeque<Effect>,
+
+    market: Option<Market>,
+    logs: Logs,
+    views: Views,
+    writers: BTreeMap<Lane, Writer>,
+    /// Logs that grew since the last commit, and which session that came from.
+    grown: BTreeMap<LogName, Option<SessionId>>,
+    replica: Option<Replica>,
+    links: BTreeMap<LinkId, Link>,
+    listening: BTreeSet<(Road, String)>,
+    book: PeerBook,
+    joining: Option<Joining>,
+    admitted: BTreeSet<DeviceId>,
+    custody: Custody,
+    checkpoints: CheckpointWriter,
+    checkpoint_at: Option<u64>,
+    /// Day keys of sealed logs that this node can open, by (log, key entry's sequence).
+    day_keys: BTreeMap<(LogName, u64, Hash), DayKey>,
+    sales: BTreeMap<SaleId, SaleRecord>,
+    receipts: u64,
+    uplink_enabled: bool,
+    battery: u32,
+    metered: bool,
+    joined_at: Option<u64>,
+    alarms: BTreeSet<String>,
+    sent_bytes: u64,
+    received_bytes: u64,
+    /// Hub: when each waiting request came, and what it said.
+    asking: BTreeMap<Hash, join::Asking>,
+}
+
+/// What replication sees of the logs.
+struct HoldingsView<'a, S> {
+    logs: &'a Logs,
+    overlay: &'a Overlay<S>,
+}
+
+impl<S: Store> Holdings for HoldingsView<'_, S> {
+    fn page(&self, log: &LogName, from: u64, to: u64, bytes_max: usize) -> Option<(Vec<u8>, u64)> {
+        let page = self.logs.page(self.overlay, log, from, to, None, bytes_max).ok()??;
+        let last = page.last();
+        Some((page.encode(), last))
+    }
+
+    fn hash_at(&self, log: &LogName, sequence: u64) -> Option<Hash> {
+        self.logs.hash_at(self.overlay, log, sequence).ok()?
+    }
+
+    fn blob(&self, hash: &Hash) -> Option<Vec<u8>> {
+        self.overlay.get(Table::Blobs, hash.as_bytes()).ok()?
+    }
+}
+
+const META_DEVICE: &[u8] = b"device";
+const META_ROOT: &[u8] = b"root";
+const META_EPOCH: &[u8] = b"epoch";
+const META_CLOCK: &[u8] = b"clock";
+const META_INVITE: &[u8] = b"invite";
+
+impl<S: Store> Engine<S> {
+    /// Opens a node: a new incarnation of its device. `seed` must be 32 fresh random bytes.
+    ///
+    /// # Errors
+    /// The store can't be read, or belongs to another device.
+    pub fn open(
+        store: S,
+        identity: Identity,
+        settings: Settings,
+        seed: [u8; 32],
+        now: Now,
+    ) -> Result<Self, EngineError> {
+        let mut overlay = Overlay::new(store);
+        let device = identity.device.id();
+        match overlay.get(Table::Meta, META_DEVICE)? {
+            Some(known) if known != device.as_bytes() => {
+                let known = DeviceId::try_from(known.as_slice()).unwrap_or_default();
+                return Err(EngineError::OtherDevice(known));
+            }
+            Some(_) => {}
+            None => overlay.put(Table::Meta, META_DEVICE, *device.as_bytes()),
+        }
+        let mut random = ChaCha20Rng::from_seed(seed);
+        let mut incarnation = [0; 16];
+        random.fill_bytes(&mut incarnation);
+        let nowhere = MarketId::from_bytes([0; 32]);
+        let mut engine = Engine {
+            logs: Logs::load(nowhere, &overlay)?,
+            views: Views::new(DeviceId::default(), nowhere),
+            clock: TrustedClock::default(),
+            device: identity.device,
+            seal_key: SealKey::from_secret(&identity.seal_secret)?,
+            opening_key: identity.opening_secret.as_ref().map(SealKey::from_secret).transpose()?,
+            book: PeerBook::new(device, settings.degree),
+            uplink_enabled: settings.uplink_enabled,
+            settings,
+            random,
+            incarnation: Incarnation::from_bytes(incarnation),
+            started: now,
+            now,
+            failed: None,
+            effects: Vec::new(),
+            ready: VecDeque::new(),
+            market: None,
+            writers: BTreeMap::new(),
+            grown: BTreeMap::new(),
+            replica: None,
+            links: BTreeMap::new(),
+            listening: BTreeSet::new(),
+            joining: None,
+            admitted: BTreeSet::new(),
+            custody: Custody::default(),
+            checkpoints: CheckpointWriter::default(),
+            checkpoint_at: None,
+            day_keys: BTreeMap::new(),
+            sales: BTreeMap::new(),
+            receipts: 0,
+            battery: 0,
+            metered: false,
+            joined_at: None,
+            alarms: BTreeSet::new(),
+            sent_bytes: 0,
+            received_bytes: 0,
+            asking: BTreeMap::new(),
+            overlay,
+        };
+        for address in engine.settings.peers.clone() {
+            engine.book.configure(address);
+        }
+        for address in engine.settings.uplink_addresses.clone() {
+            engine.book.add_hub(address);
+        }
+        let floor = engine.overlay.get(Table::Meta, META_CLOCK)?;
+        let floor = floor.and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+        engine.clock = TrustedClock::start(floor, now);
+        engine.load_peers()?;
+        if let (Some(root), Some(epoch)) =
+            (engine.overlay.get(Table::Meta, META_ROOT)?, engine.overlay.get(Table::Meta, META_EPOCH)?)
+            && let (Ok(root), Ok(epoch)) = (DeviceId::try_from(root.as_slice()), epoch.as_slice().try_into())
+        {
+            engine.enter_market(root, u32::from_be_bytes(epoch))?;
+        }
+        if let Some(invite) = engine.overlay.get(Table::Meta, META_INVITE)? {
+            engine.resume_joining(&invite);
+        }
+        engine.load_sales()?;
+        engine.tick();
+        Ok(engine)
+    }
+
+    /// From here on this node knows which market it is in, or wants into: loads what it holds of it.
+    fn enter_market(&mut self, root: DeviceId, epoch: u32) -> Result<(), StoreError> {
+        let id = MarketId::new(&root, epoch);
+        self.market = Some(Market { id, root });
+        self.overlay.put(Table::Meta, META_ROOT, *root.as_bytes());
+        self.overlay.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
+        self.logs = Logs::load(id, &self.overlay)?;
+        self.views = Views::new(root, id);
+        let mut replica = Replica::new(id, self.incarnation, Limits::default());
+        for (name, record) in self.logs.iter() {
+            for run in &record.runs {
+                for held in self.logs.chain(&self.overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)? {
+                    self.views.insert(&held);
+                }
+            }
+            if name.lane.is_kept_by_all()
+                && let Some(run) = record.main()
+            {
+                replica.load(*name, 1, run.head());
+            }
+        }
+        self.load_proofs()?;
+        self.replica = Some(replica);
+        self.refresh();
+        self.forks_into_replica();
+        self.load_custody()?;
+        self.load_checkpoints();
+        Ok(())
+    }
+
+    /// Takes in something that happened.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        self.advance(now);
+        match input {
+            Input::Link(event) => self.handle_link(event),
+            Input::Request(id, request) => {
+                let answer = self.answer(request);
+                self.effects.push(Effect::Answer(id, answer));
+            }
+            Input::Tick => self.tick(),
+        }
+        self.pump();
+    }
+
+    /// Makes everything written durable, and releases what depends on it.
+    ///
+    /// # Errors
+    /// The store failed: nothing since the last commit counts, and the engine must be opened anew.
+    pub fn commit(&mut self, now: Now) -> Result<(), EngineError> {
+        self.advance(now);
+        self.sign_heads();
+        if let Some(error) = self.failed.take() {
+            self.effects.clear();
+            return Err(error.into());
+        }
+        if let Err(error) = self.overlay.commit() {
+            self.effects.clear();
+            return Err(error.into());
+        }
+        self.spread_growth();
+        self.push_custody();
+        self.pump();
+        // What spreading wrote (an alarm, an acknowledgement kept) must be durable before its frames leave, too.
+        if self.overlay.is_dirty() {
+            self.sign_heads();
+            if let Some(error) = self.failed.take() {
+                self.effects.clear();
+                return Err(error.into());
+            }
+            if let Err(error) = self.overlay.commit() {
+                self.effects.clear();
+                return Err(error.into());
+            }
+            self.spread_growth();
+            self.drain_sends();
+        }
+        self.ready.extend(self.effects.drain(..));
+        Ok(())
+    }
+
+    /// What to do next; durable as far as it depends on writes.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.ready.pop_front()
+    }
+
+    /// When to call with [`Input::Tick`] at the latest, in monotonic milliseconds.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        [
+            self.replica.as_ref().and_then(Replica::poll_timeout),
+            self.book.poll_timeout(),
+            self.checkpoint_at,
+            self.joining.as_ref().and_then(Joining::poll_timeout),
+            self.custody.poll_timeout(),
+            self.link_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn advance(&mut self, now: Now) {
+        // A caller's clock that stood still or fell is no reason to count backwards.
+        self.now.monotonic_ms = self.now.monotonic_ms.max(now.monotonic_ms);
+        self.now.wall_ms = now.wall_ms;
+    }
+
+    fn tick(&mut self) {
+        let now = self.now.monotonic_ms;
+        if let Some(replica) = &mut self.replica {
+            replica.handle_timeout(now, &HoldingsView { logs: &self.logs, overlay: &self.overlay });
+        }
+        self.link_timeouts();
+        self.joining_tick();
+        self.custody_tick();
+        self.hub_tick();
+        self.dial();
+    }
+
+    /// Carries out what replication wants, until it wants nothing.
+    fn pump(&mut self) {
+        while let Some(output) = self.replica.as_mut().and_then(Replica::poll_output) {
+            self.carry_out(output);
+        }
+        self.refresh();
+    }
+
+    /// After the last commit of a turn nothing may be written any more: only frames are taken out.
+    fn drain_sends(&mut self) {
+        let mut later = Vec::new();
+        while let Some(output) = self.replica.as_mut().and_then(Replica::poll_output) {
+            match output {
+                Output::Send { session, channel, frame } => self.send_frame(session, channel, frame),
+                other => later.push(other),
+            }
+        }
+        // Spreading only makes frames; whatever else there is would wait for the next turn.
+        for output in later {
+            self.carry_out(output);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Send { session, channel, frame } => self.send_frame(session, channel, frame),
+            Output::Greeted { session, incarnation, addresses } => self.greeted(session, incarnation, addresses),
+            Output::Status { session, status } => self.peer_status(session, status),
+            Output::Deliver { session, request, log, page, custody } => {
+                self.deliver(session, request, log, &page, custody);
+            }
+            Output::CustodyTaken { session, log, intervals } => self.custody_taken(session, log, intervals),
+            Output::Offered { session, log, intervals } => self.offered(session, log, &intervals),
+            Output::WantSealed { session, request, log, from, to } => {
+                self.serve_sealed(session, request, log, from, to);
+            }
+            Output::Acknowledged { session, acknowledgement } => self.acknowledged(Some(session), &acknowledgement),
+            Output::AskAcknowledgements { session, logs } => self.answer_acknowledgements(session, &logs),
+            Output::Refused { session, log, code, detail, retry_after_ms } => {
+                self.refused(session, log, code, &detail, retry_after_ms);
+            }
+            Output::Evidence { session, proof } => self.evidence(session, &proof),
+            Output::Blob { hash, bytes } => self.blob_arrived(hash, &bytes),
+            Output::Close { session, reason } => self.close_link(LinkId(session.0), reason),
+        }
+    }
+
+    fn send_frame(&mut self, session: SessionId, channel: ReplicaChannel, frame: Vec<u8>) {
+        let link = LinkId(session.0);
+        let Some(road) = self.links.get(&link).map(|link| link.road) else { return };
+        self.sent_bytes += frame.len() as u64;
+        let channel = match channel {
+            ReplicaChannel::Live => Channel::Live,
+            ReplicaChannel::Bulk => Channel::Bulk,
+        };
+        self.effects.push(Effect::Link(road, LinkCommand::Send { link, channel, frame }));
+    }
+
+    /// Tells peers of every log that grew, now that it is durable.
+    fn spread_growth(&mut self) {
+        let now = self.now.monotonic_ms;
+        for (log, source) in std::mem::take(&mut self.grown) {
+            let Some(head) = self.logs.get(&log).and_then(|record| record.main()).map(|run| run.head()) else {
+                continue;
+            };
+            if let Some(replica) = &mut self.replica {
+                let holdings = HoldingsView { logs: &self.logs, overlay: &self.overlay };
+                replica.note_head(log, head, source, now, &holdings);
+            }
+        }
+    }
+
+    /// Trusted time, in milliseconds since 1970.
+    fn time(&self) -> u64 {
+        self.clock.time(self.now)
+    }
+
+    fn random_bytes<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        self.random.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// Keeps the first error of the store until the commit, which then fails.
+    fn guard<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.failed.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.effects.push(Effect::Notice(notice));
+    }
+
+    fn alarm(&mut self, detail: String) {
+        if self.alarms.insert(detail.clone()) {
+            tracing::warn!(%detail, "alarm");
+            self.notice(Notice::Alarm { detail });
+        }
+    }
+
+    fn status_now(&self) -> wire::Status {
+        wire::Status {
+            uplink: self.has_uplink(),
+            battery: self.battery,
+            metered: self.metered,
+            degree: self.links.len() as u32,
+            full: self.custody_is_full(),
+        }
+    }
+
+    /// A hub, or a node with a live link to one.
+    fn has_uplink(&self) -> bool {
+        self.is_hub() || self.links.values().any(|link| link.greeted && self.is_hub_device(&link.peer))
+    }
+
+    fn is_hub(&self) -> bool {
+        self.is_hub_device(&self.device.id())
+    }
+
+    fn is_hub_device(&self, device: &DeviceId) -> bool {
+        use stallmesh_protocol::certificate::Role;
+        self.views.membership.role(device) == Some(Role::Hub) && !self.views.membership.is_revoked(device)
+    }
+
+    fn is_member(&self) -> bool {
+        self.views.membership.is_known(&self.device.id())
+    }
+
+    /// The head of a log that everyone keeps, as far as it is held here.
+    fn head_of(&self, log: &LogName) -> Head {
+        self.logs.get(log).and_then(|record| record.main()).map_or(Head::EMPTY, |run| run.head())
+    }
+}

@@ -458,8 +458,10 @@ pub struct StatusView {
     pub sales: SalesCount,
     /// Newest checkpoint's number.
     pub checkpoint: u64,
-    /// Bytes sent and received in frames, by channel.
+    /// Bytes sent and received in frames.
     pub traffic: TrafficView,
+    /// X25519 key, hexadecimal: what is wrapped for this device. A helper's owner needs it to delegate.
+    pub seal_key: String,
 }
 
 /// Bytes of frames.

@@ -1,0 +1,689 @@
+//! Custody: who carries whose sealed entries, and what the hub has acknowledged.
+//!
+//! A device hands its sealed entries to k carriers, to every peer that says it has an uplink, and to the hub itself
+//! where it can; a carrier hands what it holds to the hub, or to a peer with an uplink. The newest go first. What an
+//! acknowledgement names ends custody; everything else is kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stallmesh_protocol::acknowledgement::Acknowledgement;
+use stallmesh_protocol::certificate::{Role, Scope};
+use stallmesh_protocol::hash::{Domain, Hasher};
+use stallmesh_protocol::interval::Interval;
+use stallmesh_protocol::page::VerifiedPage;
+use stallmesh_protocol::replica::{RefusalCode, SessionId};
+use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, wire};
+
+use super::logs::{Inserted, Run};
+use super::{Engine, Notice};
+use crate::link::LinkId;
+use crate::store::{Store, StoreError, Table};
+
+/// Carriers of each sale, where the market's policy names no other number.
+const CARRIERS: u32 = 3;
+/// Bytes of a page of the newest entries: it overtakes everything else.
+const NEWEST_BYTES: usize = 12 * 1024;
+/// Bytes of a page of older ones.
+const OLDER_BYTES: usize = 128 * 1024;
+/// After a refusal without a time, milliseconds until it is tried again.
+const REFUSED_MS: u64 = 5_000;
+
+/// A run of a log, by what doesn't change while it grows at its end.
+type RunKey = (LogName, u64, Hash);
+
+/// Custody's state, beside the logs.
+#[derive(Debug, Default)]
+pub(crate) struct Custody {
+    /// The hub's newest word on each log.
+    pub(crate) received: BTreeMap<LogName, Acknowledgement>,
+    /// What neighbours said that they hold, by log and device.
+    pub(crate) copies: BTreeMap<LogName, BTreeMap<DeviceId, Vec<Interval>>>,
+    /// What was sent on a session: (lowest, highest) sequence of each run.
+    sent: BTreeMap<SessionId, BTreeMap<RunKey, (u64, u64)>>,
+    /// Key entries that were sent on a session.
+    keys_sent: BTreeSet<(SessionId, LogName, u64)>,
+    /// Acknowledgements that were passed on: (session, log) → time of the newest.
+    told: BTreeMap<(SessionId, LogName), u64>,
+    /// Who brought us what we carry.
+    brought: BTreeMap<LogName, BTreeSet<DeviceId>>,
+    /// Peers that said no, and until when.
+    refused: BTreeMap<SessionId, (u64, String)>,
+    /// Bytes of others' sealed entries.
+    held_bytes: u64,
+}
+
+impl Custody {
+    pub(crate) fn forget_session(&mut self, session: SessionId) {
+        self.sent.remove(&session);
+        self.keys_sent.retain(|(other, _, _)| *other != session);
+        self.told.retain(|(other, _), _| *other != session);
+        self.refused.remove(&session);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        self.refused.values().map(|(until, _)| *until).min()
+    }
+
+    pub(crate) fn refusal(&self, session: SessionId) -> Option<&str> {
+        self.refused.get(&session).map(|(_, reason)| reason.as_str())
+    }
+}
+
+impl<S: Store> Engine<S> {
+    pub(crate) fn load_custody(&mut self) -> Result<(), StoreError> {
+        use prost::Message;
+        for (_, value) in self.overlay.scan_prefix(Table::Custody, b"a")? {
+            if let Some(acknowledgement) =
+                wire::Acknowledgement::decode(value.as_slice()).ok().as_ref().and_then(Acknowledgement::from_wire)
+            {
+                self.custody.received.insert(acknowledgement.log, acknowledgement);
+            }
+        }
+        self.custody.held_bytes = 0;
+        let own = self.device.id();
+        let names: Vec<(LogName, Vec<Run>)> = self
+            .logs
+            .iter()
+            .filter(|(name, _)| name.lane.is_sealed() && name.author != own)
+            .map(|(name, record)| (*name, record.runs.clone()))
+            .collect();
+        for (name, runs) in names {
+            for run in runs {
+                let chain = self.logs.chain(&self.overlay, &name, run.from, run.to, Some(run.previous), usize::MAX / 8)?;
+                self.custody.held_bytes += chain.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
+            }
+        }
+        Ok(())
+    }
+
+    /// The parts of a run that the hub has: inside a received interval, and chained to its hash.
+    pub(crate) fn received_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
+        let Some(acknowledgement) = self.custody.received.get(log) else { return Vec::new() };
+        acknowledgement
+            .intervals
+            .iter()
+            .filter(|interval| interval.to >= run.from && interval.to <= run.to)
+            .filter(|interval| {
+                // Being an ancestor of the interval's end from outside frees nothing, and neither does a number alone.
+                interval.to == run.to && interval.hash == run.hash
+                    || matches!(
+                        self.logs.entry(&self.overlay, log, Head { sequence: interval.to, hash: interval.hash }),
+                        Ok(Some(_))
+                    ) && self.on_chain(log, run, interval)
+            })
+            .map(|interval| (interval.from.max(run.from), interval.to))
+            .collect()
+    }
+
+    /// Whether the entry at an interval's end lies on this run, where the log has several branches.
+    fn on_chain(&self, log: &LogName, run: &Run, interval: &Interval) -> bool {
+        let Some(record) = self.logs.get(log) else { return false };
+        let overlapping = record.runs.iter().filter(|other| other.from <= interval.to && interval.to <= other.to).count();
+        if overlapping <= 1 {
+            return true;
+        }
+        self.logs
+            .chain(&self.overlay, log, run.from, interval.to, Some(run.previous), usize::MAX / 8)
+            .is_ok_and(|chain| chain.last().is_some_and(|held| held.hash == interval.hash))
+    }
+
+    /// Parts of a run that the hub doesn't have, as far as is known.
+    fn waiting_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
+        let mut waiting = vec![(run.from, run.to)];
+        for (from, to) in self.received_of(log, run) {
+            waiting = waiting
+                .into_iter()
+                .flat_map(|(low, high)| {
+                    let before = (low < from).then(|| (low, high.min(from - 1)));
+                    let after = (high > to).then(|| (low.max(to + 1), high));
+                    [before, after].into_iter().flatten().filter(|(low, high)| low <= high)
+                })
+                .collect();
+        }
+        waiting
+    }
+
+    /// Whether a session's peer should hold a log's waiting entries.
+    fn should_hold(&self, session: SessionId, log: &LogName) -> bool {
+        let Some(link) = self.links.get(&LinkId(session.0)) else { return false };
+        let membership = &self.views.membership;
+        let own = log.author == self.device.id();
+        if link.peer == log.author && link.incarnation == Some(log.incarnation) {
+            return false;
+        }
+        if self.is_hub_device(&link.peer) {
+            return !self.is_hub();
+        }
+        if membership.is_revoked(&link.peer) {
+            return false;
+        }
+        // A device that lost its own entries gets them back from whoever has them.
+        if link.peer == log.author {
+            return true;
+        }
+        let Some(certificate) = membership.certificate(&link.peer) else { return false };
+        let same_stall = !certificate.stall.is_empty()
+            && membership.stall(&log.author) == Some(certificate.stall.as_str())
+            && certificate.scopes.allows(Scope::READ_SALES);
+        if same_stall {
+            return true;
+        }
+        if !certificate.scopes.allows(Scope::RELAY) || link.status.full || self.is_hub() {
+            return false;
+        }
+        // Towards an uplink anything goes; without one, own entries to as many carriers as the market wants.
+        (link.status.uplink && !self.has_uplink()) || (own && self.carriers(log).contains(&link.peer))
+    }
+
+    /// The peers that carry this device's entries: those with an uplink, then by a draw that each log makes anew, so
+    /// that the load spreads.
+    fn carriers(&self, log: &LogName) -> Vec<DeviceId> {
+        let policy = self.views.policy();
+        let count = if policy.carriers == 0 { CARRIERS } else { policy.carriers } as usize;
+        let holds = |peer: &DeviceId| {
+            self.custody.copies.get(log).and_then(|copies| copies.get(peer)).is_some_and(|held| !held.is_empty())
+        };
+        let mut candidates: Vec<_> = self
+            .links
+            .values()
+            .filter(|link| link.greeted && link.peer != log.author && !self.is_hub_device(&link.peer))
+            .filter(|link| {
+                self.views.membership.certificate(&link.peer).is_some_and(|certificate| {
+                    certificate.scopes.allows(Scope::RELAY) && !self.views.membership.is_revoked(&link.peer)
+                })
+            })
+            .filter(|link| !link.status.full && !(1..=5).contains(&link.status.battery))
+            .map(|link| {
+                let draw =
+                    Hasher::new(Domain::Fingerprint).bytes(log.author.as_bytes()).bytes(link.peer.as_bytes()).finish();
+                (!link.status.uplink, !holds(&link.peer), link.status.metered, draw, link.peer)
+            })
+            .collect();
+        candidates.sort();
+        candidates.dedup_by_key(|candidate| candidate.4);
+        candidates.into_iter().take(count).map(|candidate| candidate.4).collect()
+    }
+
+    /// Sends waiting sealed entries to whoever should hold them, the newest first, as far as there is room.
+    pub(crate) fn push_custody(&mut self) {
+        let sessions: Vec<SessionId> =
+            self.links.iter().filter(|(_, link)| link.greeted).map(|(link, _)| SessionId(link.0)).collect();
+        if sessions.is_empty() {
+            return;
+        }
+        let now = self.now.monotonic_ms;
+        let logs: Vec<(LogName, Vec<Run>)> = self
+            .logs
+            .iter()
+            .filter(|(name, _)| name.lane.is_sealed())
+            .map(|(name, record)| (*name, record.runs.clone()))
+            .collect();
+        for (log, runs) in logs {
+            for run in runs.iter().rev() {
+                let waiting = self.waiting_of(&log, run);
+                for session in &sessions {
+                    if self.custody.refused.get(session).is_some_and(|(until, _)| *until > now) {
+                        continue;
+                    }
+                    // An author that lost its entries gets all of them, received or not.
+                    let whole = [(run.from, run.to)];
+                    let returning = self.peer_of(*session) == Some(log.author);
+                    let wanted: &[(u64, u64)] = if returning { &whole } else { &waiting };
+                    if !wanted.is_empty() && self.should_hold(*session, &log) {
+                        self.push_run(*session, &log, run, wanted);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what of a run was not sent on this session yet: first what is newer than what was, then older.
+    fn push_run(&mut self, session: SessionId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
+        let key: RunKey = (*log, run.from, run.previous);
+        let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return };
+        let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return };
+        loop {
+            let sent = self.custody.sent.entry(session).or_default().get(&key).copied();
+            let (from, to, budget) = match sent {
+                None => (self.tail_start(log, run, oldest, newest), newest, NEWEST_BYTES * 4),
+                Some((_, high)) if high < newest => (high + 1, newest, NEWEST_BYTES * 4),
+                Some((low, _)) if low > oldest => {
+                    let room = self.replica.as_ref().map_or(0, |replica| replica.bulk_room(session));
+                    if room < OLDER_BYTES {
+                        return;
+                    }
+                    (self.older_start(log, run, oldest, low - 1), low - 1, OLDER_BYTES * 2)
+                }
+                Some(_) => return,
+            };
+            let before = self.hash_before(log, run, from);
+            let page = self.logs.page(&self.overlay, log, from, to, before, budget);
+            let Some(page) = self.guard(page).flatten() else { return };
+            let last = page.last();
+            for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
+                if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
+                    let previous = self.hash_before(log, run, needed);
+                    let key_page = self.logs.page(&self.overlay, log, needed, needed, previous, NEWEST_BYTES);
+                    if let Some(key_page) = self.guard(key_page).flatten()
+                        && let Some(replica) = &mut self.replica
+                    {
+                        replica.send_custody(session, *log, key_page.encode());
+                    }
+                }
+            }
+            let range = match sent {
+                None => (from, last),
+                Some((low, high)) => (low.min(from), high.max(last)),
+            };
+            // A page that ended early leaves a gap above it only while walking back; then the rest follows it.
+            let complete = last >= to || sent.is_none_or(|(_, high)| high < newest);
+            if let Some(replica) = &mut self.replica {
+                replica.send_custody(session, *log, page.encode());
+            }
+            let mut next = last;
+            while !complete && next < to {
+                let before = self.hash_before(log, run, next + 1);
+                let page = self.logs.page(&self.overlay, log, next + 1, to, before, budget);
+                let Some(page) = self.guard(page).flatten() else { break };
+                next = page.last();
+                if let Some(replica) = &mut self.replica {
+                    replica.send_custody(session, *log, page.encode());
+                }
+            }
+            self.custody.sent.entry(session).or_default().insert(key, range);
+        }
+    }
+
+    fn hash_before(&mut self, log: &LogName, run: &Run, sequence: u64) -> Option<Hash> {
+        if sequence <= run.from {
+            return Some(run.previous);
+        }
+        // Only a log with branches needs the predecessor to be named.
+        let branches = self.logs.get(log).is_some_and(|record| {
+            record.runs.iter().filter(|other| other.from < sequence && sequence <= other.to + 1).count() > 1
+        });
+        if !branches {
+            return None;
+        }
+        let chain =
+            self.logs.chain(&self.overlay, log, run.from, sequence - 1, Some(run.previous), usize::MAX / 8);
+        self.guard(chain).and_then(|chain| chain.last().map(|held| held.hash))
+    }
+
+    /// Where a first small page of the newest entries begins.
+    fn tail_start(&mut self, log: &LogName, run: &Run, oldest: u64, newest: u64) -> u64 {
+        self.start_within(log, run, oldest, newest, NEWEST_BYTES)
+    }
+
+    fn older_start(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64) -> u64 {
+        self.start_within(log, run, oldest, to, OLDER_BYTES)
+    }
+
+    /// The lowest sequence from which entries up to `to` fit `bytes`.
+    fn start_within(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64, bytes: usize) -> u64 {
+        let window = to.saturating_sub(500).max(oldest);
+        let previous = self.hash_before(log, run, window);
+        let chain = self.logs.chain(&self.overlay, log, window, to, previous, 1024);
+        let mut left = bytes;
+        let mut start = to;
+        for held in self.guard(chain).unwrap_or_default().iter().rev() {
+            let length = held.entry.payload.length() + 16;
+            if length > left {
+                break;
+            }
+            left -= length;
+            start = held.sequence;
+        }
+        start
+    }
+
+    /// A sealed page to be kept until the hub has it.
+    pub(crate) fn take_sealed(&mut self, session: SessionId, log: LogName, verified: VerifiedPage) {
+        let Some(peer) = self.peer_of(session) else { return };
+        if !self.views.membership.is_known(&log.author) {
+            return self.refuse(session, log, RefusalCode::NotAllowed, "its author is not known as a member here");
+        }
+        let hub = self.is_hub();
+        let own = log.author == self.device.id();
+        let bytes: u64 = verified.page().entries.iter().map(|entry| entry.payload.length() as u64).sum();
+        if !hub && !own && self.custody.held_bytes + bytes > self.settings.custody_bytes_max && !self.make_room(bytes) {
+            return self.refuse(session, log, RefusalCode::Full, "the room for others' sales is used up");
+        }
+        let keys: BTreeSet<u64> = verified.page().entries.iter().filter_map(|entry| entry.payload.key).collect();
+        for key in keys {
+            let in_page = key >= verified.page().first && key <= verified.page().last();
+            let held = self.logs.held_at(&self.overlay, &log, key);
+            let held = self.guard(held).unwrap_or_default();
+            if !in_page && !held.iter().any(|held| held.entry.kind == Kind::KEY) {
+                return self.refuse(session, log, RefusalCode::Incomplete, "its key entry isn't here");
+            }
+        }
+        let interval = Interval { from: verified.page().first, to: verified.page().last(), hash: verified.head().hash };
+        let inserted = self.logs.insert(&mut self.overlay, &log, &verified);
+        match self.guard(inserted) {
+            Some(Inserted::New(new)) => {
+                if !own {
+                    self.custody.held_bytes += new.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
+                }
+                self.take_in(&new);
+                if hub {
+                    self.notice(Notice::Received { entries: new.len() as u64 });
+                }
+            }
+            Some(Inserted::Fork { sequence, previous, new }) => {
+                self.take_in(&new);
+                self.sign_heads();
+                self.prove_held_fork(log, sequence, previous);
+            }
+            Some(Inserted::Duplicate) => {}
+            Some(Inserted::TooScattered) => {
+                return self.refuse(session, log, RefusalCode::OverQuota, "the log is in too many pieces here");
+            }
+            Some(Inserted::Gap | Inserted::Diverges) | None => return,
+        }
+        self.custody.brought.entry(log).or_default().insert(peer);
+        if hub {
+            self.acknowledge_log(session, log);
+        } else {
+            if let Some(replica) = &mut self.replica {
+                replica.take_custody(session, log, &[interval]);
+            }
+            // Whoever brings what the hub has already is told so.
+            self.answer_acknowledgements(session, &[log]);
+        }
+        self.check_clones_of(log.author);
+    }
+
+    fn refuse(&mut self, session: SessionId, log: LogName, code: RefusalCode, detail: &str) {
+        if let Some(replica) = &mut self.replica {
+            replica.refuse(session, log, code, detail, REFUSED_MS);
+        }
+    }
+
+    pub(crate) fn refused(
+        &mut self,
+        session: SessionId,
+        log: Option<LogName>,
+        code: RefusalCode,
+        detail: &str,
+        retry_after_ms: u64,
+    ) {
+        let now = self.now.monotonic_ms;
+        tracing::debug!(session = session.0, ?code, detail, "refused");
+        let Some(log) = log.filter(|log| log.lane.is_sealed()) else { return };
+        // What was sent counts as not sent: it is tried again, with its key entry, when the peer says.
+        if let Some(sent) = self.custody.sent.get_mut(&session) {
+            sent.retain(|(other, _, _), _| *other != log);
+        }
+        self.custody.keys_sent.retain(|(other, name, _)| (*other, *name) != (session, log));
+        let wait = if retry_after_ms == 0 { REFUSED_MS } else { retry_after_ms.min(60_000) };
+        let wait = if code == RefusalCode::Incomplete { wait.min(200) } else { wait };
+        self.custody.refused.insert(session, (now + wait, detail.to_owned()));
+    }
+
+    pub(crate) fn custody_tick(&mut self) {
+        let now = self.now.monotonic_ms;
+        self.custody.refused.retain(|_, (until, _)| *until > now);
+    }
+
+    /// A neighbour holds entries until the hub has them.
+    pub(crate) fn custody_taken(&mut self, session: SessionId, log: LogName, intervals: Vec<Interval>) {
+        let Some(peer) = self.peer_of(session) else { return };
+        let held = self.custody.copies.entry(log).or_default().entry(peer).or_default();
+        for interval in intervals {
+            if !held.contains(&interval) {
+                held.push(interval);
+            }
+        }
+        merge(held);
+        if log.author == self.device.id() {
+            self.notice_sales(&log);
+        }
+    }
+
+    /// A peer offers what it holds of this device's own entries, or for the hub.
+    pub(crate) fn offered(&mut self, session: SessionId, log: LogName, intervals: &[Interval]) {
+        let wanted = log.author == self.device.id() || self.is_hub();
+        if !wanted || !log.lane.is_sealed() {
+            return;
+        }
+        for interval in intervals {
+            let head = Head { sequence: interval.to, hash: interval.hash };
+            let held = self.logs.entry(&self.overlay, &log, head);
+            if self.guard(held).flatten().is_none()
+                && let Some(replica) = &mut self.replica
+            {
+                replica.want_sealed(session, log, interval.from, interval.to);
+            }
+        }
+    }
+
+    /// A peer asks for sealed entries: its own, its stall's, or as the hub.
+    pub(crate) fn serve_sealed(&mut self, session: SessionId, request: u64, log: LogName, from: u64, to: u64) {
+        let Some(peer) = self.peer_of(session) else { return };
+        if peer != log.author && !self.is_hub_device(&peer) {
+            return self.refuse(session, log, RefusalCode::NotAllowed, "sealed entries go to their author and the hub");
+        }
+        let to = if to == 0 { u64::MAX - 1 } else { to };
+        let page = self.logs.page(&self.overlay, &log, from.max(1), to, None, OLDER_BYTES * 2);
+        match self.guard(page).flatten() {
+            Some(page) => {
+                if let Some(replica) = &mut self.replica {
+                    replica.send_sealed(session, request, log, page.encode());
+                }
+            }
+            None => self.refuse(session, log, RefusalCode::NotHeld, "not held"),
+        }
+    }
+
+    /// The hub's word has come, from whoever passes it on.
+    pub(crate) fn acknowledged(&mut self, session: Option<SessionId>, message: &wire::Acknowledgement) {
+        use prost::Message;
+        let Some(market) = self.market else { return };
+        let Some(acknowledgement) = Acknowledgement::from_wire(message) else { return };
+        let log = acknowledgement.log;
+        let newer = self.custody.received.get(&log).is_none_or(|known| {
+            (acknowledgement.time, acknowledgement.intervals.len()) > (known.time, known.intervals.len())
+                || known.intervals != acknowledgement.intervals && acknowledgement.time >= known.time
+        });
+        // Only a hub's own signature counts, whoever says that the hub has it.
+        let by_hub = self.views.membership.role(&acknowledgement.hub) == Some(Role::Hub);
+        if !newer || !by_hub || acknowledgement.verify(&market.id).is_err() {
+            return;
+        }
+        let id = self.logs.id(&log);
+        let key = [b"a".as_slice(), id.as_bytes()].concat();
+        self.overlay.put(Table::Custody, key, message.encode_to_vec());
+        self.custody.received.insert(log, acknowledgement);
+        if log.author == self.device.id() {
+            self.notice_sales(&log);
+        }
+        self.pass_on(log, session);
+    }
+
+    /// Passes the hub's word on: to the author, to whoever brought the entries, and to whoever holds copies.
+    fn pass_on(&mut self, log: LogName, except: Option<SessionId>) {
+        let Some(acknowledgement) = self.custody.received.get(&log) else { return };
+        let (time, message) = (acknowledgement.time, acknowledgement.to_wire());
+        let interested: Vec<SessionId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.greeted)
+            .filter(|(_, link)| {
+                link.peer == log.author
+                    || self.custody.brought.get(&log).is_some_and(|brought| brought.contains(&link.peer))
+                    || self.custody.copies.get(&log).is_some_and(|copies| copies.contains_key(&link.peer))
+            })
+            .map(|(link, _)| SessionId(link.0))
+            .filter(|session| Some(*session) != except)
+            .collect();
+        for session in interested {
+            self.tell(session, log, time, message.clone());
+        }
+    }
+
+    fn tell(&mut self, session: SessionId, log: LogName, time: u64, message: wire::Acknowledgement) {
+        let told = self.custody.told.entry((session, log)).or_insert(0);
+        if *told >= time {
+            return;
+        }
+        *told = time;
+        if let Some(replica) = &mut self.replica {
+            replica.acknowledge(session, message);
+        }
+    }
+
+    /// A peer asks what the hub has of these logs.
+    pub(crate) fn answer_acknowledgements(&mut self, session: SessionId, logs: &[LogName]) {
+        for log in logs {
+            if self.is_hub() {
+                if self.logs.get(log).is_some() {
+                    self.acknowledge_log(session, *log);
+                }
+            } else if let Some(acknowledgement) = self.custody.received.get(log) {
+                let (time, message) = (acknowledgement.time, acknowledgement.to_wire());
+                self.tell(session, *log, time, message);
+            }
+        }
+    }
+
+    /// Hub: says all that it has of a log.
+    pub(crate) fn acknowledge_log(&mut self, session: SessionId, log: LogName) {
+        let Some(market) = self.market else { return };
+        let Some(record) = self.logs.get(&log) else { return };
+        let intervals: Vec<Interval> = record.runs.iter().map(Run::interval).collect();
+        let time = self.time();
+        let known = self.custody.received.get(&log);
+        if known.is_none_or(|known| known.intervals != intervals) {
+            let time = time.max(known.map_or(0, |known| known.time + 1));
+            let acknowledgement = Acknowledgement::sign(&self.device, &market.id, log, intervals, time);
+            self.acknowledged(None, &acknowledgement.to_wire());
+        }
+        if let Some(known) = self.custody.received.get(&log) {
+            let (time, message) = (known.time, known.to_wire());
+            // Said again to whoever sends again: its copy of the last one may be lost.
+            self.custody.told.remove(&(session, log));
+            self.tell(session, log, time, message);
+        }
+    }
+
+    /// A session has begun: what it may be missing, and what we may.
+    pub(crate) fn session_began(&mut self, session: SessionId, peer: DeviceId) {
+        let own = self.device.id();
+        let waiting: Vec<LogName> = self
+            .logs
+            .iter()
+            .filter(|(name, _)| name.lane.is_sealed())
+            .filter(|(name, record)| record.runs.iter().any(|run| !self.waiting_of(name, run).is_empty()))
+            .map(|(name, _)| *name)
+            .collect();
+        let offers: Vec<(LogName, Vec<Interval>)> = self
+            .logs
+            .of_author(peer)
+            .filter(|(name, _)| name.lane.is_sealed() && peer != own)
+            .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
+            .collect();
+        if let Some(replica) = &mut self.replica {
+            if !offers.is_empty() {
+                replica.offer(session, &offers);
+            }
+            if !waiting.is_empty() && !self.views.membership.is_revoked(&peer) {
+                replica.ask_acknowledgements(session, &waiting);
+            }
+        }
+    }
+
+    pub(crate) fn custody_is_full(&self) -> bool {
+        self.custody.held_bytes >= self.settings.custody_bytes_max
+    }
+
+    /// Frees others' entries that the hub has, oldest logs first. True where enough was freed.
+    fn make_room(&mut self, bytes: u64) -> bool {
+        let own = self.device.id();
+        let logs: Vec<(LogName, Vec<Run>)> = self
+            .logs
+            .on_lane(Lane::SALES)
+            .filter(|(name, _)| name.author != own)
+            .map(|(name, record)| (*name, record.runs.clone()))
+            .collect();
+        for (log, runs) in logs {
+            for run in runs {
+                if !self.waiting_of(&log, &run).is_empty() {
+                    continue;
+                }
+                let chain = self.logs.chain(&self.overlay, &log, run.from, run.to, Some(run.previous), usize::MAX / 8);
+                let freed: u64 =
+                    self.guard(chain).unwrap_or_default().iter().map(|held| held.entry.payload.length() as u64).sum();
+                let forgotten = self.logs.forget(&mut self.overlay, &log, &run);
+                if self.guard(forgotten).is_some() {
+                    self.custody.held_bytes = self.custody.held_bytes.saturating_sub(freed);
+                }
+            }
+            if self.custody.held_bytes + bytes <= self.settings.custody_bytes_max {
+                return true;
+            }
+        }
+        self.custody.held_bytes + bytes <= self.settings.custody_bytes_max
+    }
+
+    /// (Entries, bytes) of others that wait for the hub here; (waiting, copied) of the own.
+    pub(crate) fn custody_figures(&self) -> (u64, u64, u64, u64) {
+        let own = self.device.id();
+        let (mut held, mut waiting, mut copied) = (0, 0, 0);
+        for (name, record) in self.logs.iter().filter(|(name, _)| name.lane.is_sealed()) {
+            for run in &record.runs {
+                for (from, to) in self.waiting_of(name, run) {
+                    let count = to - from + 1;
+                    if name.author == own {
+                        waiting += count;
+                        copied += (from..=to).filter(|sequence| self.copies_of(name, *sequence) > 0).count() as u64;
+                    } else if !self.is_hub() {
+                        held += count;
+                    }
+                }
+            }
+        }
+        (held, if self.is_hub() { 0 } else { self.custody.held_bytes }, waiting, copied)
+    }
+
+    /// How many neighbours hold an own entry.
+    pub(crate) fn copies_of(&self, log: &LogName, sequence: u64) -> usize {
+        self.custody.copies.get(log).map_or(0, |copies| {
+            copies.values().filter(|held| held.iter().any(|interval| interval.contains(sequence))).count()
+        })
+    }
+
+    /// Whether the hub has said that it has an own entry.
+    pub(crate) fn is_received(&self, log: &LogName, head: Head) -> bool {
+        let Some(record) = self.logs.get(log) else { return false };
+        record
+            .runs
+            .iter()
+            .filter(|run| run.from <= head.sequence && head.sequence <= run.to)
+            .any(|run| self.received_of(log, run).iter().any(|(from, to)| (*from..=*to).contains(&head.sequence)))
+    }
+
+    fn check_clones_of(&mut self, device: DeviceId) {
+        if let Some((one, other)) = self.views.clones(&device) {
+            let name = self.views.membership.certificate(&device).map(|c| c.name.clone()).unwrap_or_default();
+            self.alarm(super::links::clone_alarm(&device, &name, &one, &other));
+        }
+    }
+}
+
+/// Joins intervals that overlap or touch; the hash of the later end stands for both.
+fn merge(held: &mut Vec<Interval>) {
+    held.sort();
+    let mut merged: Vec<Interval> = Vec::new();
+    for interval in held.drain(..) {
+        match merged.last_mut() {
+            Some(last) if interval.from <= last.to + 1 => {
+                if interval.to > last.to {
+                    (last.to, last.hash) = (interval.to, interval.hash);
+                }
+            }
+            _ => merged.push(interval),
+        }
+    }
+    *held = merged;
+}

@@ -1,0 +1,155 @@
+//! Why a device or an entry is, or isn't, here yet: the question that users of every mesh ask.
+
+use stallmesh_protocol::certificate::Scope;
+use stallmesh_protocol::replica::SessionId;
+use stallmesh_protocol::{DeviceId, Hash, Lane, SaleId};
+
+use super::checkout::sale_position;
+use super::{Engine, ExplainSubject, ExplainView, SaleState};
+use crate::store::{Store, Table};
+
+fn because(state: &str, reasons: Vec<String>) -> ExplainView {
+    ExplainView { state: state.to_owned(), because: reasons }
+}
+
+impl<S: Store> Engine<S> {
+    pub(crate) fn explain(&mut self, subject: &ExplainSubject) -> ExplainView {
+        match subject {
+            ExplainSubject::Device(device) => self.explain_device(device),
+            ExplainSubject::Sale(sale) => self.explain_sale(sale),
+            ExplainSubject::Entry(hash) => self.explain_entry(hash),
+        }
+    }
+
+    fn explain_device(&self, device: &DeviceId) -> ExplainView {
+        let membership = &self.views.membership;
+        if !membership.is_known(device) {
+            let reason = match self.join_state().filter(|_| *device == self.device.id()) {
+                Some(state) => state,
+                None => "no certificate for this device has arrived here: either it never joined, or the hub's word \
+                         about it hasn't come this far"
+                    .into(),
+            };
+            return because("not_a_member", vec![reason]);
+        }
+        if membership.is_revoked(device) {
+            return because("revoked", vec!["its certificate was revoked; what lies inside the line stands".into()]);
+        }
+        if membership.is_quarantined(device) {
+            return because(
+                "quarantined",
+                vec!["it signed two histories of one log: what precedes the fork stands, the rest has no effect until \
+                      the hub or its stall's owner admits an incarnation again"
+                    .into()],
+            );
+        }
+        let time = self.time();
+        if *device != membership.root() && membership.certificates_at(device, time).next().is_none() {
+            return because("expired", vec!["its certificate has expired; it still sells, and the hub decides".into()]);
+        }
+        if *device == self.device.id() {
+            return because("here", vec!["this is the device that you ask".into()]);
+        }
+        match self.links.iter().find(|(_, link)| link.peer == *device && link.greeted) {
+            Some((id, link)) => {
+                let missing: u64 = self.replica.as_ref().map_or(0, |replica| {
+                    Lane::KEPT_BY_ALL.iter().map(|lane| replica.progress(SessionId(id.0), *lane).1).sum()
+                });
+                let mut reasons = vec![format!("linked over {:?} at {}", link.road, link.address).to_lowercase()];
+                if missing > 0 {
+                    reasons.push(format!("{missing} of the entries that it has are still on their way here"));
+                }
+                if let Some(refusal) = self.custody.refusal(SessionId(id.0)) {
+                    reasons.push(format!("it refuses custody: {refusal}"));
+                }
+                because("here", reasons)
+            }
+            None => {
+                let mut reasons = vec!["no link to it is up; its entries come through other members".to_owned()];
+                if self.links.values().all(|link| !link.greeted) {
+                    reasons.push("in fact this device has no link to anybody: check that it is on the market's network".into());
+                }
+                because("not_connected", reasons)
+            }
+        }
+    }
+
+    fn explain_sale(&self, sale: &SaleId) -> ExplainView {
+        let Some(record) = self.sales.get(sale) else {
+            return because("unknown", vec!["this device recorded no such sale".into()]);
+        };
+        let view = self.sale_view(record);
+        let Some((log, _)) = sale_position(record) else {
+            return because("unknown", vec!["its record is damaged".into()]);
+        };
+        match view.state {
+            SaleState::Settled => because("settled", vec!["it is in a settlement, and the statement is here".into()]),
+            SaleState::AtTheHub => because(
+                "waiting_for_hub",
+                vec!["the hub has it and has signed for it; it will be in the next settlement".into()],
+            ),
+            SaleState::Copied | SaleState::ThisDevice => self.explain_waiting(&log, view.copies),
+        }
+    }
+
+    /// An own sale that the hub has not signed for.
+    fn explain_waiting(&self, log: &stallmesh_protocol::LogName, copies: usize) -> ExplainView {
+        let membership = &self.views.membership;
+        let own = self.device.id();
+        if membership.is_quarantined(&own) {
+            return because("quarantined", vec!["this device is quarantined: its sales are carried, and stand in suspense".into()]);
+        }
+        if membership.is_revoked(&log.author) {
+            return because("revoked", vec!["this device was revoked: its sales go to the hub and stand in suspense there".into()]);
+        }
+        let greeted: Vec<_> = self.links.iter().filter(|(_, link)| link.greeted).collect();
+        if greeted.is_empty() {
+            return because(
+                "not_connected",
+                vec!["no link to any member is up; the sale is safe on this device's disk".into()],
+            );
+        }
+        let refusals: Vec<String> = greeted
+            .iter()
+            .filter_map(|(id, link)| {
+                let refusal = self.custody.refusal(SessionId(id.0))?;
+                Some(format!("device {} refuses it: {refusal}", link.peer.short()))
+            })
+            .collect();
+        let path = self.has_uplink() || greeted.iter().any(|(_, link)| link.status.uplink);
+        if copies == 0 && !refusals.is_empty() {
+            return because("refused", refusals);
+        }
+        if copies == 0 {
+            let carriers = greeted.iter().any(|(_, link)| {
+                membership.certificate(&link.peer).is_some_and(|certificate| certificate.scopes.allows(Scope::RELAY))
+            });
+            let reason = if carriers || path {
+                "it is on its way to a neighbour, which has not signed for it yet"
+            } else {
+                "none of the linked devices may carry sales"
+            };
+            return because("waiting_for_copies", vec![reason.into()]);
+        }
+        if !path {
+            return because(
+                "no_path",
+                vec![format!("{copies} neighbours hold copies; none of the linked devices has an uplink to the hub")],
+            );
+        }
+        because("waiting_for_hub", vec![format!("{copies} neighbours hold copies; the hub has not signed for it yet")])
+    }
+
+    fn explain_entry(&mut self, hash: &Hash) -> ExplainView {
+        // Entries are kept by log and sequence; a lookup by hash alone walks them.
+        let all = self.overlay.scan_prefix(Table::Entries, &[]);
+        let found = self.guard(all).unwrap_or_default().into_iter().any(|(_, value)| value.starts_with(hash.as_bytes()));
+        if found {
+            because("here", vec!["this device holds it".into()])
+        } else if self.links.values().any(|link| link.greeted) {
+            because("unknown", vec!["it is not here, and no linked device has announced it by this hash".into()])
+        } else {
+            because("not_connected", vec!["it is not here, and no link to any member is up".into()])
+        }
+    }
+}

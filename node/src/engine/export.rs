@@ -1,0 +1,348 @@
+//! Exports: everything held, with the secrets of what this node can open, so that anyone can recompute the settlement.
+//!
+//! ```text
+//! export = "STALLMESH-EXPORT/1\n" ‖ record …
+//! record = type u8 ‖ length u32 ‖ bytes
+//! type 1: market       root key 32 ‖ epoch u32
+//! type 2: page         author 32 ‖ incarnation 16 ‖ lane u32 ‖ page
+//! type 3: disclosure   log id 32 ‖ sequence u64 ‖ entry hash 32 ‖ part u8 ‖ part secret 32
+//! ```
+//! Integers are big endian. Records may stand in any order after the market's.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use stallmesh_protocol::codec::Reader;
+use stallmesh_protocol::entry::Part;
+use stallmesh_protocol::page::{PAGE_MAX, Page};
+use stallmesh_protocol::seal::{PartSecret, SealedAt};
+use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogId, LogName, MarketId};
+
+use super::hub::{judge, read_sale};
+use super::logs::{Held, Inserted, Logs, Run};
+use super::overlay::Overlay;
+use super::views::Views;
+use super::{Engine, Failure, FailureCode};
+use crate::hub::reconcile::{Reconciliation, Terms, reconcile};
+use crate::store::{MemoryStore, Store};
+
+/// What an export begins with.
+pub const MAGIC: &[u8] = b"STALLMESH-EXPORT/1\n";
+const RECORD_MAX: usize = PAGE_MAX + 64;
+const PART_BYTES: usize = 1024 * 1024;
+
+fn record(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    out.push(kind);
+    out.extend_from_slice(&(length as u32).to_be_bytes());
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+impl<S: Store> Engine<S> {
+    /// The next part of an export; `cursor` is empty at the start, and at the end in the answer.
+    pub(crate) fn export(&mut self, cursor: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+        let Some(market) = self.market else {
+            return Err(Failure::new(FailureCode::ENotMember, "this device is in no market: there is nothing to export"));
+        };
+        let mut out = Vec::new();
+        let (mut at, mut next) = (LogId::from_bytes([0; 32]), 0_u64);
+        if cursor.is_empty() {
+            out.extend_from_slice(MAGIC);
+            let epoch = self.views.market().map_or(0, |market| market.epoch);
+            record(&mut out, 1, &[market.root.as_bytes(), &epoch.to_be_bytes()]);
+        } else {
+            let mut reader = Reader::new(cursor);
+            let decoded = (|| {
+                let log = LogId::from_bytes(reader.array("log").ok()?);
+                Some((log, u64::from_be_bytes(reader.array("sequence").ok()?)))
+            })();
+            (at, next) = decoded
+                .ok_or_else(|| Failure::new(FailureCode::EInvalid, "cursor: not one that an export gave"))?;
+        }
+        let mut logs: Vec<(LogId, LogName, Vec<Run>)> =
+            self.logs.iter().map(|(name, record)| (record.id, *name, record.runs.clone())).collect();
+        logs.sort_by_key(|(id, _, _)| *id);
+        for (id, name, runs) in logs.into_iter().filter(|(id, _, _)| *id >= at) {
+            for run in runs {
+                let mut from = if id == at { run.from.max(next) } else { run.from };
+                while from <= run.to {
+                    if out.len() > PART_BYTES {
+                        return Ok((out, [id.as_bytes().as_slice(), &from.to_be_bytes()].concat()));
+                    }
+                    let page = self.logs.page(&self.overlay, &name, from, run.to, None, PAGE_MAX);
+                    let Some(page) = self.guard(page).flatten() else { break };
+                    from = page.last() + 1;
+                    let lane = name.lane.0.to_be_bytes();
+                    let parts: [&[u8]; 4] =
+                        [name.author.as_bytes(), name.incarnation.as_bytes(), &lane, &page.encode()];
+                    record(&mut out, 2, &parts);
+                    if name.lane.is_sealed() {
+                        self.disclose(&mut out, &id, &name, &page);
+                    }
+                }
+            }
+        }
+        Ok((out, Vec::new()))
+    }
+
+    /// The secrets of a page's sealed money parts, as far as this node can open them.
+    fn disclose(&mut self, out: &mut Vec<u8>, id: &LogId, name: &LogName, page: &Page) {
+        let mut previous = page.previous;
+        for (sequence, entry) in (page.first..).zip(&page.entries) {
+            let hash = entry.header().hash(id, sequence, &previous);
+            let held = Held { log: *name, sequence, previous, hash, entry: entry.clone() };
+            previous = hash;
+            if entry.payload.key.is_none() || entry.payload.part(Part::Money).is_none() {
+                continue;
+            }
+            if let Ok(key) = self.day_key_for(&held) {
+                let secret = key.part_secret(&sealed_at(id, &held), Part::Money);
+                let part = [Part::Money as u8];
+                record(
+                    out,
+                    3,
+                    &[id.as_bytes(), &sequence.to_be_bytes(), hash.as_bytes(), &part, secret.as_bytes()],
+                );
+            }
+        }
+    }
+}
+
+fn sealed_at(id: &LogId, held: &Held) -> SealedAt {
+    SealedAt {
+        log: *id,
+        sequence: held.sequence,
+        previous: held.previous,
+        timestamp: held.entry.timestamp,
+        seen: held.entry.seen,
+        kind: held.entry.kind,
+    }
+}
+
+/// What an export recomputes to.
+#[derive(Debug)]
+pub struct Recomputed {
+    /// The market.
+    pub market: MarketId,
+    /// Entries whose chain and signatures hold.
+    pub entries: u64,
+    /// Rows, states and the digest.
+    pub reconciliation: Reconciliation,
+    /// (Number, digest) of the settlements that the hub published in `control`.
+    pub published: Vec<(u64, String)>,
+    /// Disclosed sales: (entry's position as text, sale id, total, currency).
+    pub sales: Vec<RecomputedSale>,
+}
+
+/// One disclosed sale.
+#[derive(Clone, Debug)]
+pub struct RecomputedSale {
+    /// Sale id, hexadecimal.
+    pub sale: String,
+    /// Who recorded it.
+    pub author: DeviceId,
+    /// Minor units.
+    pub total: u64,
+}
+
+/// Why an export can't be believed.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// It can't be read.
+    #[error("the export can't be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// It is damaged.
+    #[error("the export is damaged at byte {offset}: {detail}")]
+    Damaged {
+        /// Where its record begins.
+        offset: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// It is of another market than the key that was given.
+    #[error("the export is of another market: its root key is {found}")]
+    OtherMarket {
+        /// The export's root key.
+        found: DeviceId,
+    },
+}
+
+/// Recomputes a settlement from an export alone, taking its logs in an order drawn from `order_seed`.
+///
+/// # Errors
+/// The first record that doesn't hold.
+pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> Result<Recomputed, ExportError> {
+    let contents = Contents::read(reader, root)?;
+    let market = MarketId::new(&contents.root, contents.epoch);
+    let mut overlay = Overlay::new(MemoryStore::new());
+    let damaged = |offset: u64, detail: String| ExportError::Damaged { offset, detail };
+    let mut logs = Logs::load(market, &overlay).map_err(|error| damaged(0, error.to_string()))?;
+    let mut views = Views::new(contents.root, market);
+    let mut entries = 0;
+    let mut order: Vec<(LogName, Vec<(u64, Page)>)> = contents.pages.into_iter().collect();
+    // The result must not depend on which log is read first.
+    order.sort_by_key(|(name, _)| {
+        stallmesh_protocol::hash::Hasher::new(stallmesh_protocol::hash::Domain::Fingerprint)
+            .u64(order_seed)
+            .bytes(name.author.as_bytes())
+            .bytes(name.incarnation.as_bytes())
+            .u32(name.lane.0)
+            .finish()
+    });
+    for (name, pages) in order {
+        for (offset, page) in pages {
+            let verified = page
+                .verify(&name.id(&market), &name.author)
+                .map_err(|error| damaged(offset, error.to_string()))?;
+            let inserted =
+                logs.insert(&mut overlay, &name, &verified).map_err(|error| damaged(offset, error.to_string()))?;
+            match inserted {
+                Inserted::New(new) | Inserted::Fork { new, .. } => {
+                    entries += new.len() as u64;
+                    new.iter().for_each(|held| views.insert(held));
+                }
+                Inserted::Duplicate => {}
+                Inserted::Gap | Inserted::Diverges | Inserted::TooScattered => {
+                    return Err(damaged(offset, "a page that doesn't follow the one before it".into()));
+                }
+            }
+        }
+    }
+    views.refresh();
+    let mut facts = Vec::new();
+    let mut sales = Vec::new();
+    for (name, record) in logs.on_lane(Lane::SALES) {
+        for run in &record.runs {
+            let chain = logs
+                .chain(&overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)
+                .map_err(|error| damaged(0, error.to_string()))?;
+            let connected = run.from == 1
+                || record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1);
+            for held in chain.iter().filter(|held| held.entry.kind == Kind::SALE) {
+                let sale = open(&record.id, held, &contents.secrets);
+                if let Ok(sale) = &sale {
+                    sales.push(RecomputedSale {
+                        sale: hex::encode(&sale.sale),
+                        author: name.author,
+                        total: sale.total,
+                    });
+                }
+                facts.push(judge(&views, held, sale, connected));
+            }
+        }
+    }
+    let terms = Terms {
+        currency: views.market().map(|market| market.currency.clone()).unwrap_or_default(),
+        fee_rate: views.policy().fee_rate,
+    };
+    let published = views
+        .settlements()
+        .iter()
+        .map(|published| (published.message.number, hex::encode(&published.message.digest)))
+        .collect();
+    Ok(Recomputed { market, entries, reconciliation: reconcile(facts, &terms), published, sales })
+}
+
+type Secrets = BTreeMap<(LogId, u64, Hash), PartSecret>;
+
+fn open(id: &LogId, held: &Held, secrets: &Secrets) -> Result<stallmesh_protocol::payload::Sale, String> {
+    let secret = secrets.get(&(*id, held.sequence, held.hash)).ok_or("E_SEAL: its secret was not disclosed")?;
+    let sealed = held.entry.payload.bytes(Part::Money).ok_or("E_INCOMPLETE: no money part")?;
+    let bytes = secret.open(&sealed_at(id, held), Part::Money, sealed).map_err(|error| error.to_string())?;
+    read_sale(&bytes)
+}
+
+/// An export's records, sorted out.
+struct Contents {
+    root: DeviceId,
+    epoch: u32,
+    pages: BTreeMap<LogName, Vec<(u64, Page)>>,
+    secrets: Secrets,
+}
+
+impl Contents {
+    fn read(mut reader: impl Read, root: Option<DeviceId>) -> Result<Self, ExportError> {
+        let mut magic = vec![0; MAGIC.len()];
+        reader.read_exact(&mut magic)?;
+        if magic != MAGIC {
+            return Err(ExportError::Damaged { offset: 0, detail: "not an export of this program".into() });
+        }
+        let mut offset = MAGIC.len() as u64;
+        let mut market = None;
+        let mut pages: BTreeMap<LogName, Vec<(u64, Page)>> = BTreeMap::new();
+        let mut secrets = Secrets::new();
+        while let Some((kind, bytes)) = read_record(&mut reader, offset)? {
+            let damaged = |detail: String| ExportError::Damaged { offset, detail };
+            let mut record = Reader::new(&bytes);
+            match kind {
+                1 => {
+                    let found = DeviceId::from_bytes(record.array("root").map_err(|error| damaged(error.to_string()))?);
+                    if root.is_some_and(|root| root != found) {
+                        return Err(ExportError::OtherMarket { found });
+                    }
+                    let epoch = record.array("epoch").map_err(|error| damaged(error.to_string()))?;
+                    market = Some((found, u32::from_be_bytes(epoch)));
+                }
+                2 => {
+                    let (name, page) = read_page(&mut record).map_err(damaged)?;
+                    pages.entry(name).or_default().push((offset, page));
+                }
+                3 => {
+                    let (key, secret) = read_disclosure(&mut record).map_err(|error| damaged(error.to_string()))?;
+                    secrets.insert(key, secret);
+                }
+                other => return Err(damaged(format!("a record of unknown type {other}"))),
+            }
+            offset += 5 + bytes.len() as u64;
+        }
+        let (root, epoch) =
+            market.ok_or(ExportError::Damaged { offset, detail: "it names no market".into() })?;
+        // Pages of one log in the order of their sequences; the log's own rules find what is missing.
+        for list in pages.values_mut() {
+            list.sort_by_key(|(_, page)| page.first);
+        }
+        Ok(Contents { root, epoch, pages, secrets })
+    }
+}
+
+fn read_record(reader: &mut impl Read, offset: u64) -> Result<Option<(u8, Vec<u8>)>, ExportError> {
+    let mut kind = [0];
+    if reader.read(&mut kind)? == 0 {
+        return Ok(None);
+    }
+    let mut length = [0; 4];
+    reader.read_exact(&mut length)?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > RECORD_MAX {
+        return Err(ExportError::Damaged { offset, detail: format!("a record of {length} bytes") });
+    }
+    let mut bytes = Vec::new();
+    reader.take(length as u64).read_to_end(&mut bytes)?;
+    if bytes.len() < length {
+        return Err(ExportError::Damaged { offset, detail: "it ends in the middle of a record".into() });
+    }
+    Ok(Some((kind[0], bytes)))
+}
+
+fn read_page(record: &mut Reader<'_>) -> Result<(LogName, Page), String> {
+    let text = |error: stallmesh_protocol::codec::CodecError| error.to_string();
+    let name = LogName {
+        author: DeviceId::from_bytes(record.array("author").map_err(text)?),
+        incarnation: Incarnation::from_bytes(record.array("incarnation").map_err(text)?),
+        lane: Lane(u32::from_be_bytes(record.array("lane").map_err(text)?)),
+    };
+    let page = record.take(record.remaining(), "page").map_err(text)?;
+    Ok((name, Page::decode(page).map_err(|error| error.to_string())?))
+}
+
+fn read_disclosure(
+    record: &mut Reader<'_>,
+) -> Result<((LogId, u64, Hash), PartSecret), stallmesh_protocol::codec::CodecError> {
+    let log = LogId::from_bytes(record.array("log")?);
+    let head = Head {
+        sequence: u64::from_be_bytes(record.array("sequence")?),
+        hash: Hash::from_bytes(record.array("hash")?),
+    };
+    record.u8("part")?;
+    Ok(((log, head.sequence, head.hash), PartSecret::from_bytes(record.array("secret")?)))
+}

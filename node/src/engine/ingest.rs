@@ -1,0 +1,249 @@
+//! What becomes of pages that peers send: verified whole, kept, read.
+
+use stallmesh_protocol::entry::{Part, PartBody};
+use stallmesh_protocol::fork::{ForkProof, branch_of};
+use stallmesh_protocol::hash::{Domain, hash};
+use stallmesh_protocol::page::{Page, VerifiedPage};
+use stallmesh_protocol::replica::{PageOutcome, RefusalCode, SessionId};
+use stallmesh_protocol::{Hash, Head, Kind, Lane, LogName};
+
+use super::logs::{Held, Inserted};
+use super::{Engine, Notice, proofs};
+use crate::link::LinkId;
+use crate::store::{Store, StoreError, Table};
+
+impl<S: Store> Engine<S> {
+    /// A page has arrived on a session.
+    pub(crate) fn deliver(&mut self, session: SessionId, request: u64, log: LogName, bytes: &[u8], custody: bool) {
+        let Some(verified) = self.verify(session, &log, bytes) else { return };
+        if log.lane.is_sealed() {
+            if custody {
+                self.take_sealed(session, log, verified);
+            }
+            return;
+        }
+        if !log.lane.is_kept_by_all() || !self.may_write(&log) {
+            // Unknown lanes and authors: nobody is to blame, and nothing is kept.
+            if let Some(replica) = &mut self.replica {
+                replica.refuse(session, log, RefusalCode::NotAllowed, "its author is not known as a member here", 5_000);
+            }
+            return;
+        }
+        let last = verified.head();
+        let first = verified.page().first;
+        let inserted = self.logs.insert(&mut self.overlay, &log, &verified);
+        let Some(inserted) = self.guard(inserted) else { return };
+        let outcome = match inserted {
+            Inserted::New(new) => {
+                self.grown.entry(log).or_insert(Some(session));
+                self.take_in(&new);
+                PageOutcome::Stored
+            }
+            Inserted::Duplicate => PageOutcome::Duplicate,
+            Inserted::Gap => PageOutcome::Gap,
+            Inserted::Diverges => PageOutcome::Diverges { first },
+            Inserted::Fork { sequence, previous, .. } => {
+                self.prove_fork(log, sequence, previous, &verified);
+                PageOutcome::Forked
+            }
+            Inserted::TooScattered => PageOutcome::Declined,
+        };
+        // The clock says the new head before the peer is told what became of its page.
+        self.note_stored(log, session);
+        if let Some(replica) = &mut self.replica {
+            replica.page_result(session, request, log, last, outcome, self.now.monotonic_ms);
+        }
+    }
+
+    fn note_stored(&mut self, log: LogName, session: SessionId) {
+        let head = self.head_of(&log);
+        let now = self.now.monotonic_ms;
+        if let Some(replica) = &mut self.replica {
+            let holdings = super::HoldingsView { logs: &self.logs, overlay: &self.overlay };
+            replica.note_head(log, head, Some(session), now, &holdings);
+        }
+    }
+
+    /// Decodes and verifies; a page that doesn't hold is refused whole and its sender's link ends, for an honest holder
+    /// never passes such a page on.
+    fn verify(&mut self, session: SessionId, log: &LogName, bytes: &[u8]) -> Option<VerifiedPage> {
+        let id = self.logs.id(log);
+        match Page::decode(bytes).and_then(|page| page.verify(&id, &log.author)) {
+            Ok(verified) => {
+                let erased = verified
+                    .page()
+                    .entries
+                    .iter()
+                    .any(|entry| matches!(entry.payload.part(Part::Personal), Some(PartBody::Erased(_))));
+                if erased {
+                    // Without an erasure entry the part is missing: the entry isn't held, and nobody is to blame.
+                    if let Some(replica) = &mut self.replica {
+                        replica.refuse(session, *log, RefusalCode::Incomplete, "a part is missing", 5_000);
+                    }
+                    return None;
+                }
+                Some(verified)
+            }
+            Err(error) => {
+                let peer = self.peer_of(session).map(|peer| peer.short()).unwrap_or_default();
+                tracing::warn!(peer, %log.lane, %error, "refused a page");
+                self.close_link(LinkId(session.0), format!("a page that doesn't hold: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Whether pages of this author are taken: it is, or was, a member, or the root.
+    fn may_write(&self, log: &LogName) -> bool {
+        self.views.membership.is_known(&log.author)
+    }
+
+    /// Reads new entries into the views.
+    pub(crate) fn take_in(&mut self, new: &[Held]) {
+        let mut catalog = false;
+        for held in new {
+            self.views.insert(held);
+            catalog |= held.entry.kind == Kind::PRODUCTS;
+            if matches!(held.entry.kind, Kind::FORK_PROOF | Kind::FORK_RESTATED)
+                && let Some(bytes) = held.entry.payload.bytes(Part::Public)
+                && let Ok(proof) = proofs::read(bytes)
+            {
+                self.take_proof(proof, bytes.to_vec());
+            }
+        }
+        if catalog {
+            self.notice(Notice::Catalog);
+        }
+    }
+
+    /// A page of `control` from the gate: what makes its bringer a member, or this device.
+    pub(crate) fn take_control_page(&mut self, log: &LogName, bytes: &[u8]) -> Result<(), String> {
+        let id = self.logs.id(log);
+        let verified = Page::decode(bytes)
+            .and_then(|page| page.verify(&id, &log.author))
+            .map_err(|error| error.to_string())?;
+        let inserted = self.logs.insert(&mut self.overlay, log, &verified);
+        match self.guard(inserted) {
+            Some(Inserted::New(new)) => {
+                self.grown.entry(*log).or_insert(None);
+                self.take_in(&new);
+            }
+            Some(Inserted::Fork { sequence, previous, .. }) => self.prove_fork(*log, sequence, previous, &verified),
+            Some(_) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Two histories of a log on a lane that everyone keeps: ours, and the page's.
+    fn prove_fork(&mut self, log: LogName, sequence: u64, previous: Hash, page: &VerifiedPage) {
+        let id = self.logs.id(&log);
+        let Some(theirs) = branch_of(page, &id, &log.author, sequence) else { return };
+        let hash = self.logs.hash_at(&self.overlay, &log, sequence);
+        let Some(hash) = self.guard(hash).flatten() else { return };
+        let ours = self.logs.branch(&self.overlay, &log, Head { sequence, hash });
+        let Some(ours) = self.guard(ours).flatten() else { return };
+        self.found_fork(log, sequence, previous, [ours, theirs]);
+    }
+
+    /// Two branches of a sealed log, both held.
+    pub(crate) fn prove_held_fork(&mut self, log: LogName, sequence: u64, previous: Hash) {
+        let held = self.logs.held_at(&self.overlay, &log, sequence);
+        let held: Vec<Held> =
+            self.guard(held).unwrap_or_default().into_iter().filter(|held| held.previous == previous).collect();
+        let [one, other, ..] = held.as_slice() else { return };
+        let mut branches = Vec::new();
+        for held in [one, other] {
+            let branch = self.logs.branch(&self.overlay, &log, Head { sequence, hash: held.hash });
+            branches.extend(self.guard(branch).flatten());
+        }
+        if let Ok(branches) = <[_; 2]>::try_from(branches) {
+            self.found_fork(log, sequence, previous, branches);
+        }
+    }
+
+    fn found_fork(
+        &mut self,
+        log: LogName,
+        sequence: u64,
+        previous: Hash,
+        branches: [stallmesh_protocol::fork::Branch; 2],
+    ) {
+        let Some(market) = self.market else { return };
+        let Ok(proof) = ForkProof::new(&market.id, log, sequence, previous, branches) else { return };
+        let bytes = proofs::write(&proof);
+        self.take_proof(proof, bytes);
+    }
+
+    /// A fork proof from a peer, ahead of the entries that carry it.
+    pub(crate) fn evidence(&mut self, session: SessionId, bytes: &[u8]) {
+        let Some(market) = self.market else { return };
+        match proofs::read(bytes).map_err(|error| error.to_string()).and_then(|proof| {
+            proof.verify(&market.id).map_err(|error| error.to_string())?;
+            Ok(proof)
+        }) {
+            Ok(proof) => self.take_proof(proof, bytes.to_vec()),
+            Err(reason) => self.close_link(LinkId(session.0), format!("a proof that proves nothing: {reason}")),
+        }
+    }
+
+    /// Keeps a verified proof, spreads it, and publishes it where this device may.
+    pub(crate) fn take_proof(&mut self, proof: ForkProof, bytes: Vec<u8>) {
+        let key = hash(Domain::Blob, &bytes);
+        let earlier = self.views.earliest_fork(&proof.log).map(|known| known.sequence);
+        self.views.insert_proof(proof.clone(), None);
+        let known = self.overlay.get(Table::Evidence, key.as_bytes());
+        let known = self.guard(known).flatten().is_some();
+        let (author, lane, sequence, previous) = (proof.log.author, proof.log.lane, proof.sequence, proof.previous);
+        if let Some(replica) = &mut self.replica {
+            if lane.is_kept_by_all() {
+                replica.note_forked(proof.log, Head { sequence: sequence - 1, hash: previous });
+            }
+            replica.note_evidence(key, bytes.clone());
+        }
+        if known {
+            return;
+        }
+        self.overlay.put(Table::Evidence, *key.as_bytes(), bytes.clone());
+        self.alarm(format!(
+            "device {} signed two histories of its {lane} log, from sequence {sequence} on: it is quarantined",
+            author.short()
+        ));
+        // Whoever finds an earlier fork says so; the hub restates what it learns.
+        let earliest = earlier.is_none_or(|earlier| sequence < earlier);
+        if earliest && self.is_member() {
+            let (lane, kind) =
+                if self.is_hub() { (Lane::CONTROL, Kind::FORK_RESTATED) } else { (Lane::SIGNAL, Kind::FORK_PROOF) };
+            if let Err(error) = self.append_public(lane, kind, bytes) {
+                tracing::warn!(%error, "a fork proof could not be published");
+            }
+        }
+    }
+
+    pub(crate) fn load_proofs(&mut self) -> Result<(), StoreError> {
+        for (_, bytes) in self.overlay.scan_prefix(Table::Evidence, &[])? {
+            if let Ok(proof) = proofs::read(&bytes) {
+                self.views.insert_proof(proof, None);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn forks_into_replica(&mut self) {
+        let forks: Vec<(LogName, Head, Vec<u8>)> = self
+            .views
+            .proofs()
+            .map(|fact| {
+                let proof = &fact.proof;
+                (proof.log, Head { sequence: proof.sequence - 1, hash: proof.previous }, proofs::write(proof))
+            })
+            .collect();
+        for (log, head, bytes) in forks {
+            if let Some(replica) = &mut self.replica {
+                if log.lane.is_kept_by_all() {
+                    replica.note_forked(log, head);
+                }
+                replica.note_evidence(hash(Domain::Blob, &bytes), bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! Joining: a new device's side, the side of the member that carries its request blind, and the gate between them.
+//!
+//! ```text
+//!   caller                                   callee
+//!     hello: shows that it knows the market ──►
+//!     ◄── hello: so does the callee
+//!     a member: pages that make it one ──►           the callee admits it, and answers with its own
+//!     a new device: its sealed request ──►           the callee carries it to the hub
+//!     ◄── pages of `control` that make it a member, once the hub has admitted it
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use prost::Message;
+use stallmesh_protocol::hash::{Domain, Hasher};
+use stallmesh_protocol::invite::Invite;
+use stallmesh_protocol::join::{JoinBy, JoinRequest, commitment, short_code};
+use stallmesh_protocol::page::PAGE_MAX;
+use stallmesh_protocol::payload;
+use stallmesh_protocol::{DeviceId, Hash, Kind, Lane, LogName, MarketId, wire};
+
+use super::{Effect, Engine, Failure, FailureCode, META_INVITE, Notice};
+use crate::link::{Channel, LinkCommand, LinkId};
+use crate::store::{Store, Table};
+
+/// How long a request stays valid, in milliseconds.
+const REQUEST_MS: u64 = 24 * 3_600_000;
+/// How often an unanswered request is sent again.
+const RETRY_MS: u64 = 5_000;
+/// Frames of pages that one link may bring before its peer is a member.
+const PAGE_FRAMES_MAX: usize = 64;
+/// Requests that one link may bring.
+const ASKS_MAX: usize = 4;
+
+/// How far the handshake of a link has come.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct JoinState {
+    hello_sent: bool,
+    /// The peer has shown that it knows the market.
+    verified: bool,
+    proof_sent: bool,
+    page_frames: usize,
+    asks: usize,
+    /// Requests that this peer waits for.
+    asking: BTreeSet<Hash>,
+    pub(crate) told_revoked: bool,
+    pub(crate) opened_restricted: bool,
+}
+
+/// This device's own way in.
+#[derive(Clone, Debug)]
+pub(crate) struct Joining {
+    invite: Invite,
+    bytes: Vec<u8>,
+    name: String,
+    stall: String,
+    /// Without a right of its own: the nonce that was committed to.
+    nonce: Option<[u8; 16]>,
+    request: payload::JoinRequest,
+    first: Hash,
+    /// The code to compare, once the hub has challenged.
+    pub(crate) code: String,
+    revealed: bool,
+    pub(crate) refused: String,
+    again_at: u64,
+}
+
+impl Joining {
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        Some(self.again_at)
+    }
+}
+
+/// Hub: a request without an invite that waits for a person.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub(crate) request: JoinRequest,
+    pub(crate) nonce: [u8; 16],
+    /// Six digits, once the device has revealed its nonce.
+    pub(crate) code: String,
+}
+
+impl<S: Store> Engine<S> {
+    /// Begins to join with an invite.
+    pub(crate) fn begin_joining(&mut self, text: &str, name: &str, asking_for: Option<&str>) -> Result<(), Failure> {
+        let (invite, bytes) = Invite::from_text(text)
+            .map_err(|error| Failure::new(FailureCode::EInvalid, error.to_string()))?;
+        if let Some(market) = self.market
+            && market.id != invite.market()
+        {
+            return Err(Failure::new(
+                FailureCode::EConflict,
+                "this device already belongs to another market: use another --data-dir",
+            ));
+        }
+        if self.is_member() {
+            return Err(Failure::new(FailureCode::EConflict, "this device is a member already"));
+        }
+        self.overlay.put(Table::Meta, META_INVITE, text.trim().as_bytes().to_vec());
+        if self.market.is_none() {
+            let entered = self.enter_market(invite.root, invite.epoch);
+            self.guard(entered);
+        }
+        self.start_request(invite, bytes, name, asking_for);
+        Ok(())
+    }
+
+    /// After a restart before the join was done.
+    pub(crate) fn resume_joining(&mut self, text: &[u8]) {
+        if self.is_member() {
+            return;
+        }
+        let Ok(text) = std::str::from_utf8(text) else { return };
+        let name = self.settings.name.clone();
+        if let Ok((invite, bytes)) = Invite::from_text(text) {
+            self.start_request(invite, bytes, &name, None);
+        }
+    }
+
+    fn start_request(&mut self, invite: Invite, bytes: Vec<u8>, name: &str, asking_for: Option<&str>) {
+        for address in &invite.hub_addresses {
+            self.book.add_hub(address.clone());
+        }
+        for address in &invite.peers {
+            self.book.configure(address.clone());
+        }
+        let nonce = asking_for.map(|_| self.random_bytes());
+        let by = match &nonce {
+            Some(nonce) => JoinBy::Asking { commitment: commitment(nonce, &self.device.id()) },
+            None => JoinBy::Invite(bytes.clone()),
+        };
+        let name = if name.is_empty() { invite.name.clone() } else { name.to_owned() };
+        let stall = asking_for.unwrap_or(&invite.stall).to_owned();
+        let Some((first, request)) = self.seal_request(&invite, &name, &stall, by) else { return };
+        self.joining = Some(Joining {
+            invite,
+            bytes,
+            name,
+            stall,
+            nonce,
+            request,
+            first,
+            code: String::new(),
+            revealed: false,
+            refused: String::new(),
+            again_at: self.now.monotonic_ms + RETRY_MS,
+        });
+        self.send_asks();
+        self.dial();
+    }
+
+    fn seal_request(&mut self, invite: &Invite, name: &str, stall: &str, by: JoinBy) -> Option<(Hash, payload::JoinRequest)> {
+        let time = self.time();
+        let seed = self.random_bytes();
+        let request = JoinRequest {
+            device: self.device.id(),
+            seal_key: self.seal_key.public(),
+            name: name.to_owned(),
+            by,
+            stall: stall.to_owned(),
+            time,
+        };
+        // A key that is none was refused when the invite was read by whoever made it; then there is nothing to ask.
+        let sealed = request.seal(&self.device, &invite.opening_key, time + REQUEST_MS, seed).ok()?;
+        let id = Hash::try_from(sealed.id.as_slice()).ok()?;
+        Some((id, sealed))
+    }
+
+    /// Sends the request on every link whose peer knows the market.
+    fn send_asks(&mut self) {
+        let Some(joining) = &self.joining else { return };
+        let ask = wire::JoinAsk { request: payload::encode(&joining.request) };
+        let links: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| link.join.verified && !link.session).map(|(id, _)| *id).collect();
+        for link in links {
+            self.send_join(link, wire::join_frame::Body::Ask(ask.clone()));
+        }
+    }
+
+    pub(crate) fn joining_tick(&mut self) {
+        let now = self.now.monotonic_ms;
+        if self.is_member() {
+            self.joining = None;
+        }
+        let due = self.joining.as_ref().is_some_and(|joining| joining.again_at <= now && joining.refused.is_empty());
+        if let Some(joining) = &mut self.joining
+            && joining.again_at <= now
+        {
+            joining.again_at = now + RETRY_MS;
+        }
+        if due {
+            self.send_asks();
+        }
+    }
+
+    /// This device is a member now.
+    pub(crate) fn joined(&mut self) {
+        self.joined_at = Some(self.now.monotonic_ms);
+        self.joining = None;
+        self.overlay.delete(Table::Meta, META_INVITE);
+        tracing::info!(device = %self.device.id().short(), "this device is a member of the market");
+        self.notice(Notice::Joined);
+    }
+
+    pub(crate) fn join_code(&self) -> String {
+        self.joining.as_ref().map(|joining| joining.code.clone()).unwrap_or_default()
+    }
+
+    pub(crate) fn join_problem(&self) -> String {
+        self.joining.as_ref().map(|joining| joining.refused.clone()).unwrap_or_default()
+    }
+
+    fn send_join(&mut self, link: LinkId, body: wire::join_frame::Body) {
+        let Some(road) = self.links.get(&link).map(|link| link.road) else { return };
+        let frame = wire::JoinFrame { body: Some(body) }.encode_to_vec();
+        self.sent_bytes += frame.len() as u64;
+        self.effects.push(Effect::Link(road, LinkCommand::Send { link, channel: Channel::Join, frame }));
+    }
+
+    pub(crate) fn send_join_hello(&mut self, link: LinkId) {
+        let Some(market) = self.market else { return };
+        let nonce: [u8; 16] = self.random_bytes();
+        let Some(state) = self.links.get_mut(&link).filter(|state| !state.join.hello_sent) else { return };
+        state.join.hello_sent = true;
+        let tag = hello_tag(&market.id, &nonce, &self.device.id());
+        let hello = wire::JoinHello { nonce: nonce.to_vec(), tag: tag.to_vec() };
+        self.send_join(link, wire::join_frame::Body::Hello(hello));
+    }
+
+    pub(crate) fn join_frame(&mut self, link: LinkId, frame: &[u8]) {
+        use wire::join_frame::Body;
+        let Ok(frame) = wire::JoinFrame::decode(frame) else {
+            return self.close_link(link, "E_DECODE: a join frame that can't be decoded".into());
+        };
+        let Some(market) = self.market else { return };
+        let Some(state) = self.links.get_mut(&link) else { return };
+        match frame.body {
+            Some(Body::Hello(hello)) => {
+                let Ok(nonce) = <[u8; 16]>::try_from(hello.nonce.as_slice()) else { return };
+                if hello.tag != hello_tag(&market.id, &nonce, &state.peer) {
+                    // Another market on the same network: no malice, and nothing to say to it.
+                    return self.close_link(link, "E_WRONG_MARKET: nothing in common".into());
+                }
+                let (first, dialled) = (!state.join.verified, state.dialled);
+                state.join.verified = true;
+                if !dialled {
+                    self.send_join_hello(link);
+                } else if first {
+                    self.after_hello(link);
+                }
+            }
+            _ if !state.join.verified => self.close_link(link, "E_NOT_MEMBER: say hello first".into()),
+            Some(Body::Pages(pages)) => {
+                state.join.page_frames += 1;
+                if state.join.page_frames > PAGE_FRAMES_MAX {
+                    return self.close_link(link, "E_TOO_LARGE: too many pages before a certificate".into());
+                }
+                self.join_pages(link, &pages);
+            }
+            Some(Body::Ask(ask)) => {
+                state.join.asks += 1;
+                if state.join.asks > ASKS_MAX * 8 || state.join.asking.len() >= ASKS_MAX {
+                    let answer = wire::JoinAnswer { state: 4, detail: "too many requests".into(), ..Default::default() };
+                    return self.send_join(link, Body::Answer(answer));
+                }
+                self.join_ask(link, &ask.request);
+            }
+            Some(Body::Answer(answer)) => self.join_answer(&answer),
+            None => {}
+        }
+    }
+
+    /// The caller's move, once both know that they mean the same market.
+    fn after_hello(&mut self, link: LinkId) {
+        if self.is_member() {
+            self.send_proof(link, self.device.id());
+        } else {
+            self.send_asks();
+        }
+    }
+
+    /// Sends the pages of `control` that make a device a member.
+    fn send_proof(&mut self, link: LinkId, device: DeviceId) {
+        match self.links.get_mut(&link) {
+            Some(state) if !state.join.proof_sent => state.join.proof_sent = true,
+            _ => return,
+        }
+        let logs = self.proof_logs(device);
+        let mut frames: Vec<Vec<wire::Page>> = vec![Vec::new()];
+        let mut bytes = 0;
+        for log in logs {
+            let mut next = 1;
+            while let Some(page) = self.read_page(&log, next) {
+                next = page.last() + 1;
+                let page = page.encode();
+                if bytes + page.len() > PAGE_MAX {
+                    frames.push(Vec::new());
+                    bytes = 0;
+                }
+                bytes += page.len();
+                if let Some(frame) = frames.last_mut() {
+                    frame.push(wire::Page { request: 0, log: Some((&log).into()), page, custody: false });
+                }
+            }
+        }
+        let last = frames.len() - 1;
+        for (index, pages) in frames.into_iter().enumerate() {
+            let pages = wire::JoinPages { pages, complete: index == last };
+            self.send_join(link, wire::join_frame::Body::Pages(pages));
+        }
+    }
+
+    fn read_page(&mut self, log: &LogName, from: u64) -> Option<stallmesh_protocol::page::Page> {
+        let page = self.logs.page(&self.overlay, log, from, u64::MAX - 1, None, PAGE_MAX);
+        self.guard(page).flatten()
+    }
+
+    /// The `control` logs that a device's membership follows from, issuers before those they certified.
+    fn proof_logs(&self, device: DeviceId) -> Vec<LogName> {
+        let membership = &self.views.membership;
+        let mut order: Vec<LogName> = Vec::new();
+        let mut open = vec![device];
+        let mut seen = BTreeSet::new();
+        while let Some(next) = open.pop() {
+            if !seen.insert(next) {
+                continue;
+            }
+            for at in membership.issued_at(&next) {
+                order.push(at.log);
+                if at.log.author != membership.root() {
+                    open.push(at.log.author);
+                }
+            }
+        }
+        order.reverse();
+        let mut logs: Vec<LogName> = Vec::new();
+        for log in order {
+            if !logs.contains(&log) {
+                logs.push(log);
+            }
+        }
+        logs.sort_by_key(|log| log.author != membership.root());
+        logs
+    }
+
+    fn join_pages(&mut self, link: LinkId, pages: &wire::JoinPages) {
+        for page in &pages.pages {
+            let Some(log) = page.log.as_ref().and_then(wire::LogName::to_domain) else {
+                return self.close_link(link, "E_DECODE: a page without a log".into());
+            };
+            let trusted = self.market.is_some_and(|market| market.root == log.author)
+                || self.views.membership.is_known(&log.author);
+            if log.lane != Lane::CONTROL || !trusted {
+                return self.close_link(link, "E_CERT: pages that no certificate leads to".into());
+            }
+            if let Err(reason) = self.take_control_page(&log, &page.page) {
+                return self.close_link(link, reason);
+            }
+            self.refresh();
+        }
+        let Some(state) = self.links.get(&link) else { return };
+        if pages.complete && self.is_member() && !self.views.membership.is_known(&state.peer) {
+            self.close_link(link, "E_CERT: its pages don't make it a member".into());
+        }
+    }
+
+    /// A peer is known as a member now: admits it, and shows what it lacks to see us as one.
+    pub(crate) fn welcome(&mut self, link: LinkId) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let peer = state.peer;
+        state.join.opened_restricted = self.views.membership.is_revoked(&peer);
+        let asked = !state.join.asking.is_empty();
+        if asked {
+            self.send_proof(link, peer);
+        } else if state.join.verified {
+            self.send_proof(link, self.device.id());
+        }
+        self.open_session(link);
+    }
+
+    /// A stranger asks: the hub answers, a member carries it on.
+    fn join_ask(&mut self, link: LinkId, bytes: &[u8]) {
+        let Ok(message) = payload::decode::<payload::JoinRequest>("join request", bytes) else {
+            return self.close_link(link, "E_DECODE: a damaged join request".into());
+        };
+        let Ok(id) = stallmesh_protocol::join::check_id(&message) else {
+            return self.close_link(link, "E_HASH: a join request under another's id".into());
+        };
+        if let Some(state) = self.links.get_mut(&link) {
+            state.join.asking.insert(id);
+        }
+        if !self.is_member() {
+            return;
+        }
+        if message.expires < self.time() {
+            let detail = "the request has expired".to_owned();
+            let answer = wire::JoinAnswer { request: message.id, state: 4, detail, ..Default::default() };
+            return self.send_join(link, wire::join_frame::Body::Answer(answer));
+        }
+        if self.is_hub() {
+            self.admit_request(&message);
+        } else if !self.views.join_requests.contains_key(&id) {
+            // The signal lane takes it to the hub through whoever gets there first.
+            let appended = self.append_public(Lane::SIGNAL, Kind::JOIN_REQUEST, bytes.to_vec());
+            if let Err(error) = appended {
+                tracing::warn!(%error, "a join request could not be carried");
+            }
+        }
+        self.answer_askers();
+    }
+
+    /// Tells waiting strangers what the hub said.
+    pub(crate) fn answer_askers(&mut self) {
+        let mut answers: Vec<(LinkId, wire::JoinAnswer)> = Vec::new();
+        for (link, state) in &self.links {
+            for request in &state.join.asking {
+                let mut answer = wire::JoinAnswer { request: request.as_bytes().to_vec(), ..Default::default() };
+                if let Some(reason) = self.views.join_refusals.get(request) {
+                    (answer.state, answer.detail) = (2, reason.clone());
+                } else if let Some(nonce) = self.views.join_challenges.get(request) {
+                    (answer.state, answer.challenge) = (3, nonce.to_vec());
+                } else {
+                    continue;
+                }
+                answers.push((*link, answer));
+            }
+        }
+        for (link, answer) in answers {
+            self.send_join(link, wire::join_frame::Body::Answer(answer));
+        }
+    }
+
+    fn join_answer(&mut self, answer: &wire::JoinAnswer) {
+        let Some(mut joining) = self.joining.clone() else { return };
+        let ours = Hash::try_from(answer.request.as_slice());
+        let known = ours.is_ok_and(|ours| ours == joining.first) || answer.request == joining.request.id;
+        match answer.state {
+            2 if known => {
+                tracing::warn!(reason = %answer.detail, "the hub refused");
+                joining.refused = answer.detail.clone();
+            }
+            3 if known && !joining.revealed => {
+                if let (Some(nonce), Ok(challenge)) = (joining.nonce, <[u8; 16]>::try_from(answer.challenge.as_slice())) {
+                    let invite = joining.invite.clone();
+                    joining.code =
+                        short_code(&self.device.id(), &invite.opening_key, &invite.root, &nonce, &challenge);
+                    joining.revealed = true;
+                    let by = JoinBy::Revealing { request: joining.first, nonce };
+                    if let Some((_, request)) = self.seal_request(&invite, &joining.name, &joining.stall, by) {
+                        joining.request = request;
+                    }
+                }
+            }
+            _ => return,
+        }
+        self.joining = Some(joining);
+        self.send_asks();
+    }
+
+    /// What an unfinished join waits for, in a sentence.
+    pub(crate) fn join_state(&self) -> Option<String> {
+        let joining = self.joining.as_ref()?;
+        Some(if !joining.refused.is_empty() {
+            format!("the hub refused to admit this device: {}", joining.refused)
+        } else if !joining.code.is_empty() {
+            format!("asking to join: compare code {} with the hub's screen, and have it approved there", joining.code)
+        } else if self.links.values().any(|link| link.join.verified) {
+            "joining: a member carries this device's request to the hub".into()
+        } else {
+            format!(
+                "joining: no member of the market was found yet ({} bytes of invite, {} addresses known)",
+                joining.bytes.len(),
+                joining.invite.peers.len() + joining.invite.hub_addresses.len()
+            )
+        })
+    }
+}
+
+/// Shows knowledge of the market's id to whoever has it, and nothing to whoever hasn't.
+fn hello_tag(market: &MarketId, nonce: &[u8; 16], sender: &DeviceId) -> [u8; 16] {
+    let hash = Hasher::keyed(market.as_bytes(), Domain::Join).bytes(nonce).bytes(sender.as_bytes()).finish();
+    let mut tag = [0; 16];
+    tag.copy_from_slice(&hash.as_bytes()[..16]);
+    tag
+}
+
+/// Requests that wait at the hub, by id.
+pub(crate) type AskingByRequest = BTreeMap<Hash, Asking>;

@@ -1,0 +1,284 @@
+//! Links: who is at the other end, whether it may talk to us, and one session for each incarnation of it.
+
+use stallmesh_protocol::replica::{Channel as ReplicaChannel, SessionId, keeps_link};
+use stallmesh_protocol::{DeviceId, Incarnation, wire};
+
+use super::join::JoinState;
+use super::{Effect, Engine, HoldingsView, Notice};
+use crate::link::{Admission, Channel, LinkCommand, LinkEvent, LinkId, Road};
+use crate::store::Store;
+
+/// How long a link may stay without becoming a session, in milliseconds: a join through slow neighbours takes a while.
+const STRANGER_MS: u64 = 120_000;
+
+/// One live link.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: DeviceId,
+    pub(crate) road: Road,
+    pub(crate) dialled: bool,
+    pub(crate) address: String,
+    pub(crate) up_at: u64,
+    /// A replication session is open on it.
+    pub(crate) session: bool,
+    /// Both sides have greeted.
+    pub(crate) greeted: bool,
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) status: wire::Status,
+    pub(crate) join: JoinState,
+}
+
+impl<S: Store> Engine<S> {
+    pub(crate) fn handle_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { link, peer, road, dialled, address } => self.link_up(link, peer, road, dialled, address),
+            LinkEvent::Frame { link, channel, frame } => self.frame(link, channel, &frame),
+            LinkEvent::Sent { link, channel, bytes } => {
+                if channel == Channel::Bulk
+                    && let Some(replica) = &mut self.replica
+                {
+                    let holdings = HoldingsView { logs: &self.logs, overlay: &self.overlay };
+                    replica.handle_sent(SessionId(link.0), ReplicaChannel::Bulk, bytes, &holdings);
+                }
+            }
+            LinkEvent::Down { link, reason } => self.link_down(link, &reason),
+            LinkEvent::Discovered { peer, address } => self.hear_of(peer, address, true),
+            LinkEvent::DialFailed { road, address, reason } => self.dial_failed(road, &address, &reason),
+            LinkEvent::Listening { road, address } => {
+                self.listening.insert((road, address));
+                self.tell_addresses();
+            }
+        }
+    }
+
+    fn tell_addresses(&mut self) {
+        let mesh = self.listening.iter().filter(|(road, _)| *road == Road::Mesh).map(|(_, address)| address.clone());
+        let addresses: Vec<String> = mesh.chain(self.settings.advertise.iter().cloned()).take(8).collect();
+        if let Some(replica) = &mut self.replica {
+            replica.set_addresses(addresses);
+        }
+    }
+
+    fn link_up(&mut self, link: LinkId, peer: DeviceId, road: Road, dialled: bool, address: String) {
+        tracing::debug!(peer = %peer.short(), ?road, dialled, %address, "link up");
+        self.book.connected(peer, road, dialled.then_some(address.as_str()));
+        let state = Link {
+            peer,
+            road,
+            dialled,
+            address,
+            up_at: self.now.monotonic_ms,
+            session: false,
+            greeted: false,
+            incarnation: None,
+            status: wire::Status::default(),
+            join: JoinState::default(),
+        };
+        self.links.insert(link, state);
+        if peer == self.device.id() && road == Road::Mesh {
+            // A copy of this device's disk, on another machine: it is talked to, so that both find out.
+            tracing::warn!("another process answers under this device's own key");
+        }
+        if self.is_member() && self.views.membership.is_known(&peer) {
+            self.open_session(link);
+        } else if dialled {
+            self.send_join_hello(link);
+        }
+        self.notice(Notice::Links);
+    }
+
+    /// A member's link begins to replicate. A revoked one gets `control` alone.
+    pub(crate) fn open_session(&mut self, link: LinkId) {
+        self.tell_addresses();
+        let nonce = self.random_bytes();
+        let now = self.now.monotonic_ms;
+        let status = self.status_now();
+        let Some(state) = self.links.get_mut(&link).filter(|state| !state.session) else { return };
+        let Some(replica) = &mut self.replica else { return };
+        state.session = true;
+        let restricted = self.views.membership.is_revoked(&state.peer);
+        replica.set_status(status);
+        replica.open_session(SessionId(link.0), state.peer, restricted, nonce, now);
+    }
+
+    fn frame(&mut self, link: LinkId, channel: Channel, frame: &[u8]) {
+        self.received_bytes += frame.len() as u64;
+        match channel {
+            Channel::Join => self.join_frame(link, frame),
+            Channel::Live | Channel::Bulk => {
+                if !self.links.get(&link).is_some_and(|state| state.session) {
+                    return;
+                }
+                if let Some(replica) = &mut self.replica {
+                    let holdings = HoldingsView { logs: &self.logs, overlay: &self.overlay };
+                    replica.handle_frame(SessionId(link.0), frame, self.now.monotonic_ms, &holdings);
+                }
+            }
+        }
+    }
+
+    fn link_down(&mut self, link: LinkId, reason: &str) {
+        let Some(state) = self.links.remove(&link) else { return };
+        tracing::debug!(peer = %state.peer.short(), road = ?state.road, reason, "link down");
+        if let Some(replica) = &mut self.replica {
+            replica.close_session(SessionId(link.0));
+        }
+        self.custody.forget_session(SessionId(link.0));
+        let still = self.links.values().any(|other| other.peer == state.peer && other.road == state.road);
+        let useless = !state.session;
+        self.book.disconnected(state.peer, state.road, &state.address, still, useless, self.now.monotonic_ms);
+        self.update_status();
+        self.dial();
+        self.notice(Notice::Links);
+    }
+
+    pub(crate) fn close_link(&mut self, link: LinkId, reason: String) {
+        if let Some(state) = self.links.get(&link) {
+            tracing::info!(peer = %state.peer.short(), %reason, "closing a link");
+            let road = state.road;
+            self.effects.push(Effect::Link(road, LinkCommand::Close { link, reason }));
+        }
+    }
+
+    pub(crate) fn greeted(&mut self, session: SessionId, incarnation: Incarnation, addresses: Vec<String>) {
+        let link = LinkId(session.0);
+        let Some(state) = self.links.get_mut(&link) else { return };
+        state.greeted = true;
+        state.incarnation = Some(incarnation);
+        let (peer, road, dialled) = (state.peer, state.road, state.dialled);
+        for address in addresses.into_iter().take(8) {
+            self.hear_of(peer, address, false);
+        }
+        self.remember_peer(peer);
+        // One connection a session: (device, incarnation). Both sides choose the same one without asking.
+        let twin = self
+            .links
+            .iter()
+            .find(|(other, state)| {
+                **other != link
+                    && state.peer == peer
+                    && state.road == road
+                    && state.incarnation == Some(incarnation)
+            })
+            .map(|(other, state)| (*other, state.dialled));
+        if let Some((other, other_dialled)) = twin {
+            let keep_this = match (dialled, other_dialled) {
+                (this, that) if this == that => link > other,
+                (this, _) => keeps_link(&self.device.id(), &peer, this),
+            };
+            let closing = if keep_this { other } else { link };
+            self.close_link(closing, "a second connection of one session".into());
+        }
+        self.update_status();
+        self.session_began(session, peer);
+        self.notice(Notice::Links);
+    }
+
+    pub(crate) fn peer_status(&mut self, session: SessionId, status: wire::Status) {
+        if let Some(state) = self.links.get_mut(&LinkId(session.0)) {
+            state.status = status;
+        }
+    }
+
+    pub(crate) fn update_status(&mut self) {
+        let status = self.status_now();
+        if let Some(replica) = &mut self.replica {
+            replica.set_status(status);
+        }
+    }
+
+    pub(crate) fn peer_of(&self, session: SessionId) -> Option<DeviceId> {
+        self.links.get(&LinkId(session.0)).map(|link| link.peer)
+    }
+
+    pub(crate) fn link_timeout(&self) -> Option<u64> {
+        self.links.values().filter(|link| !link.session).map(|link| link.up_at + STRANGER_MS).min()
+    }
+
+    pub(crate) fn link_timeouts(&mut self) {
+        let now = self.now.monotonic_ms;
+        let late: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, state)| !state.session && state.up_at + STRANGER_MS <= now)
+            .map(|(link, _)| *link)
+            .collect();
+        for link in late {
+            if let Some(state) = self.links.get_mut(&link) {
+                state.up_at = now;
+            }
+            self.close_link(link, "E_NOT_MEMBER: it didn't join in time".into());
+        }
+    }
+
+    /// Takes in what changed about members: who is admitted, whose links end, who may be told.
+    pub(crate) fn refresh(&mut self) {
+        if !self.views.refresh() {
+            return;
+        }
+        if let Some(time) = self.views.coverage.time() {
+            self.witness_time(time);
+        }
+        let devices: Vec<DeviceId> = self.views.membership.devices().copied().collect();
+        for device in devices {
+            if self.admitted.insert(device) {
+                let admit = LinkCommand::Admit { device, admission: Admission::Member };
+                self.effects.push(Effect::Link(Road::Mesh, admit.clone()));
+                self.effects.push(Effect::Link(Road::Uplink, admit));
+                self.notice(Notice::Members);
+            }
+        }
+        let member = self.is_member();
+        if member && self.joined_at.is_none() {
+            self.joined();
+        }
+        let links: Vec<(LinkId, DeviceId, bool)> =
+            self.links.iter().map(|(link, state)| (*link, state.peer, state.session)).collect();
+        for (link, peer, session) in links {
+            let known = self.views.membership.is_known(&peer);
+            if member && known && !session {
+                self.welcome(link);
+            }
+            if session && self.views.membership.is_revoked(&peer) {
+                self.close_revoked(link);
+            }
+        }
+        self.check_clones();
+        self.after_refresh();
+    }
+
+    /// A revoked device's session ends; when it comes back, it gets `control` alone.
+    fn close_revoked(&mut self, link: LinkId) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if state.join.told_revoked {
+            return;
+        }
+        state.join.told_revoked = true;
+        // Links that were opened after the revocation are restricted from the start.
+        if state.join.opened_restricted {
+            return;
+        }
+        self.close_link(link, "E_REVOKED: this device's certificate was revoked".into());
+    }
+
+    fn check_clones(&mut self) {
+        let devices: Vec<DeviceId> = self.views.membership.devices().copied().collect();
+        for device in devices {
+            if let Some((one, other)) = self.views.clones(&device) {
+                let name = self.views.membership.certificate(&device).map(|c| c.name.clone()).unwrap_or_default();
+                self.alarm(clone_alarm(&device, &name, &one, &other));
+            }
+        }
+    }
+}
+
+/// What people are told of a cloned device.
+pub(crate) fn clone_alarm(device: &DeviceId, name: &str, one: &Incarnation, other: &Incarnation) -> String {
+    format!(
+        "two copies of device {} ({name}) are running: incarnations {} and {}. Both sides' sales stand; stop one of \
+         them and join it anew",
+        device.short(),
+        one.short(),
+        other.short()
+    )
+}

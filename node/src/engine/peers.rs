@@ -1,0 +1,268 @@
+//! The peer book and the dialler: whom to connect to, and when to try again. mDNS only proposes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand_core::Rng;
+use stallmesh_protocol::DeviceId;
+
+use super::Engine;
+use crate::link::{LinkCommand, Road};
+use crate::store::{Store, StoreError, Table};
+
+/// The first wait after a failed dial, in milliseconds; doubles with each failure.
+const BACKOFF_MIN_MS: u64 = 250;
+/// The longest wait in the market.
+const BACKOFF_MAX_MS: u64 = 30_000;
+/// The longest wait on the way to a hub: an uplink that comes back should be used soon.
+const HUB_BACKOFF_MAX_MS: u64 = 2_000;
+/// The device with the greater key waits this long before it dials a discovered one: the other may come first.
+const COURTESY_MS: u64 = 1_000;
+/// The most addresses that are remembered of one device, and the most devices.
+const ADDRESSES_MAX: usize = 8;
+const PEERS_MAX: usize = 2_000;
+
+/// What is known of a way to somebody.
+#[derive(Clone, Debug, Default)]
+struct Peer {
+    addresses: BTreeSet<String>,
+    failures: u32,
+    due: u64,
+    /// Next in turn among its addresses.
+    turn: usize,
+    dialling: bool,
+    linked: bool,
+}
+
+/// Where peers and hubs are, and when to dial them.
+#[derive(Debug)]
+pub(crate) struct PeerBook {
+    own: DeviceId,
+    degree: usize,
+    peers: BTreeMap<DeviceId, Peer>,
+    /// Configured addresses of which the device isn't known.
+    configured: BTreeMap<String, Peer>,
+    hubs: BTreeMap<String, Peer>,
+    discovered: BTreeSet<DeviceId>,
+}
+
+impl PeerBook {
+    pub(crate) fn new(own: DeviceId, degree: usize) -> Self {
+        PeerBook {
+            own,
+            degree,
+            peers: BTreeMap::new(),
+            configured: BTreeMap::new(),
+            hubs: BTreeMap::new(),
+            discovered: BTreeSet::new(),
+        }
+    }
+
+    pub(crate) fn configure(&mut self, address: String) {
+        self.configured.entry(address).or_default();
+    }
+
+    pub(crate) fn add_hub(&mut self, address: String) {
+        if self.hubs.len() < ADDRESSES_MAX {
+            self.hubs.entry(address).or_default();
+        }
+    }
+
+    /// How many devices mDNS has shown.
+    pub(crate) fn discovered(&self) -> usize {
+        self.discovered.len()
+    }
+
+    pub(crate) fn hub_address(&self) -> String {
+        self.hubs.keys().next().cloned().unwrap_or_default()
+    }
+
+    /// Somebody was heard of. True where the address is new.
+    pub(crate) fn hear(&mut self, device: DeviceId, address: String, by_mdns: bool, now: u64) -> bool {
+        if device == self.own || (self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&device)) {
+            return false;
+        }
+        if by_mdns {
+            self.discovered.insert(device);
+        }
+        let courtesy = if self.own < device { 0 } else { COURTESY_MS };
+        let peer = self.peers.entry(device).or_insert_with(|| Peer { due: now + courtesy, ..Peer::default() });
+        if peer.addresses.len() >= ADDRESSES_MAX {
+            return false;
+        }
+        let new = peer.addresses.insert(address);
+        if new && !peer.linked {
+            // A new address is a new chance.
+            peer.due = peer.due.min(now + courtesy);
+        }
+        new
+    }
+
+    pub(crate) fn connected(&mut self, device: DeviceId, road: Road, dialled: Option<&str>) {
+        match road {
+            Road::Mesh => {
+                let peer = self.peers.entry(device).or_default();
+                (peer.linked, peer.failures) = (true, 0);
+                if dialled.is_some() {
+                    peer.dialling = false;
+                }
+            }
+            Road::Uplink => {
+                for hub in self.hubs.values_mut() {
+                    (hub.linked, hub.dialling, hub.failures) = (true, false, 0);
+                }
+            }
+        }
+        if let Some(configured) = dialled.and_then(|address| self.configured.get_mut(address)) {
+            (configured.linked, configured.dialling, configured.failures) = (true, false, 0);
+        }
+    }
+
+    /// A link ended. `useless`: it was no member, or said no.
+    pub(crate) fn disconnected(&mut self, device: DeviceId, road: Road, address: &str, still: bool, useless: bool, now: u64) {
+        let wait = if useless { BACKOFF_MAX_MS } else { BACKOFF_MIN_MS };
+        match road {
+            Road::Mesh => {
+                if let Some(peer) = self.peers.get_mut(&device) {
+                    (peer.linked, peer.due) = (still, now + wait);
+                }
+            }
+            Road::Uplink => {
+                for hub in self.hubs.values_mut() {
+                    (hub.linked, hub.due) = (still, now + BACKOFF_MIN_MS);
+                }
+            }
+        }
+        if let Some(configured) = self.configured.get_mut(address) {
+            (configured.linked, configured.due) = (false, now + wait);
+        }
+    }
+
+    pub(crate) fn failed(&mut self, road: Road, address: &str, now: u64, jitter: u64) {
+        let backoff = |peer: &mut Peer, max: u64| {
+            peer.dialling = false;
+            peer.failures = (peer.failures + 1).min(16);
+            let wait = (BACKOFF_MIN_MS << peer.failures.min(10)).min(max);
+            peer.due = now + wait / 2 + jitter % (wait / 2 + 1);
+        };
+        if road == Road::Uplink {
+            if let Some(hub) = self.hubs.get_mut(address) {
+                backoff(hub, HUB_BACKOFF_MAX_MS);
+            }
+            return;
+        }
+        if let Some(configured) = self.configured.get_mut(address) {
+            backoff(configured, BACKOFF_MAX_MS);
+        }
+        for peer in self.peers.values_mut().filter(|peer| peer.dialling && peer.addresses.contains(address)) {
+            backoff(peer, BACKOFF_MAX_MS);
+        }
+    }
+
+    /// The way to the hub was switched: try at once.
+    pub(crate) fn retry_hubs(&mut self, now: u64) {
+        for hub in self.hubs.values_mut() {
+            (hub.due, hub.failures) = (now, 0);
+        }
+    }
+
+    /// Whom to dial now.
+    pub(crate) fn due(&mut self, now: u64, uplink: bool) -> Vec<(Road, String, Option<DeviceId>)> {
+        let mut dials = Vec::new();
+        if uplink && !self.hubs.values().any(|hub| hub.linked || hub.dialling) {
+            for (address, hub) in self.hubs.iter_mut().filter(|(_, hub)| hub.due <= now) {
+                hub.dialling = true;
+                dials.push((Road::Uplink, address.clone(), None));
+                break;
+            }
+        }
+        for (address, peer) in self.configured.iter_mut() {
+            if !peer.linked && !peer.dialling && peer.due <= now {
+                peer.dialling = true;
+                dials.push((Road::Mesh, address.clone(), None));
+            }
+        }
+        let mut degree = self.peers.values().filter(|peer| peer.linked || peer.dialling).count();
+        // Those that failed least, then those that wait longest.
+        let mut candidates: Vec<(&DeviceId, &mut Peer)> = self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| !peer.linked && !peer.dialling && peer.due <= now && !peer.addresses.is_empty())
+            .collect();
+        candidates.sort_by_key(|(_, peer)| (peer.failures, peer.due));
+        for (device, peer) in candidates {
+            if degree >= self.degree {
+                break;
+            }
+            let Some(address) = peer.addresses.iter().nth(peer.turn % peer.addresses.len()).cloned() else { continue };
+            peer.turn += 1;
+            peer.dialling = true;
+            degree += 1;
+            dials.push((Road::Mesh, address, Some(*device)));
+        }
+        dials
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        let degree = self.peers.values().filter(|peer| peer.linked || peer.dialling).count();
+        let hubs_idle = !self.hubs.values().any(|hub| hub.linked || hub.dialling);
+        let hubs = self.hubs.values().filter(|_| hubs_idle);
+        let peers = self.peers.values().filter(|peer| degree < self.degree && !peer.addresses.is_empty());
+        hubs.chain(peers)
+            .chain(self.configured.values())
+            .filter(|peer| !peer.linked && !peer.dialling)
+            .map(|peer| peer.due)
+            .min()
+    }
+
+    fn addresses(&self, device: &DeviceId) -> Option<String> {
+        let peer = self.peers.get(device)?;
+        Some(peer.addresses.iter().cloned().collect::<Vec<_>>().join("\n"))
+    }
+}
+
+impl<S: Store> Engine<S> {
+    /// Dials whoever is due.
+    pub(crate) fn dial(&mut self) {
+        if self.market.is_none() {
+            return;
+        }
+        let uplink = self.uplink_enabled && !self.is_hub();
+        for (road, address, peer) in self.book.due(self.now.monotonic_ms, uplink) {
+            self.effects.push(super::Effect::Link(road, LinkCommand::Dial { road, address, peer }));
+        }
+    }
+
+    pub(crate) fn dial_failed(&mut self, road: Road, address: &str, reason: &str) {
+        tracing::debug!(?road, address, reason, "dial failed");
+        let jitter = self.random.next_u64();
+        self.book.failed(road, address, self.now.monotonic_ms, jitter);
+        self.dial();
+    }
+
+    pub(crate) fn hear_of(&mut self, device: DeviceId, address: String, by_mdns: bool) {
+        if self.book.hear(device, address, by_mdns, self.now.monotonic_ms) {
+            self.dial();
+        }
+    }
+
+    /// Remembers where a member was reached.
+    pub(crate) fn remember_peer(&mut self, device: DeviceId) {
+        if let Some(addresses) = self.book.addresses(&device)
+            && !addresses.is_empty()
+            && !matches!(self.overlay.get(Table::Peers, device.as_bytes()), Ok(Some(known)) if known == addresses.as_bytes())
+        {
+            self.overlay.put(Table::Peers, *device.as_bytes(), addresses.into_bytes());
+        }
+    }
+
+    pub(crate) fn load_peers(&mut self) -> Result<(), StoreError> {
+        for (device, addresses) in self.overlay.scan_prefix(Table::Peers, &[])? {
+            if let (Ok(device), Ok(addresses)) = (DeviceId::try_from(device.as_slice()), String::from_utf8(addresses)) {
+                for address in addresses.lines() {
+                    self.book.hear(device, address.to_owned(), false, self.now.monotonic_ms);
+                }
+            }
+        }
+        Ok(())
+    }
+}

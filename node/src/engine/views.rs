@@ -1,0 +1,433 @@
+//! What the entries that are held say, lane by lane: functions of their set, rebuilt from it at every start.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stallmesh_protocol::certificate::{Certificate, Role, Scope};
+use stallmesh_protocol::checkpoint::{Checkpoint, CheckpointView};
+use stallmesh_protocol::entry::Part;
+use stallmesh_protocol::fork::ForkProof;
+use stallmesh_protocol::membership::{
+    BySequence, ControlFact, Coverage, Membership, NoCoverage, NotStanding, Position, ProofFact, effective_time,
+    read_control,
+};
+use stallmesh_protocol::payload::{self, PayloadError};
+use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind, Lane, LogName, MarketId};
+
+use super::logs::Held;
+use super::proofs;
+
+/// Where a fact stands, and when its author says that it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) at: Position,
+    pub(crate) timestamp: u64,
+    pub(crate) seen: [u8; 8],
+}
+
+impl Written {
+    pub(crate) fn of(held: &Held) -> Self {
+        Written { at: position(held), timestamp: held.entry.timestamp, seen: held.entry.seen }
+    }
+}
+
+pub(crate) fn position(held: &Held) -> Position {
+    Position { log: held.log, sequence: held.sequence, hash: held.hash }
+}
+
+/// One incarnation of a device, as its logs show it.
+#[derive(Clone, Debug, Default)]
+struct Life {
+    parents: BTreeSet<Incarnation>,
+    first: u64,
+    last: u64,
+}
+
+/// A published settlement.
+#[derive(Clone, Debug)]
+pub(crate) struct Published {
+    pub(crate) written: Written,
+    pub(crate) message: payload::Settlement,
+}
+
+/// All views.
+#[derive(Debug)]
+pub(crate) struct Views {
+    root: DeviceId,
+    market: MarketId,
+    facts: Vec<ControlFact>,
+    proofs: BTreeMap<LogName, Vec<ProofFact>>,
+    checkpoints: Vec<(Written, Checkpoint)>,
+    hubs: Vec<DeviceId>,
+    /// What the hubs' checkpoints say.
+    pub(crate) coverage: CheckpointView,
+    /// Who belongs, and what stands.
+    pub(crate) membership: Membership,
+    markets: Vec<(Written, payload::Market)>,
+    policies: Vec<(Written, payload::Policy)>,
+    opening_keys: Vec<(Written, [u8; 32], payload::OpeningKey)>,
+    stall_keys: Vec<(Written, payload::StallKey)>,
+    settlements: Vec<Published>,
+    products: BTreeMap<DeviceId, Vec<(Written, payload::Products)>>,
+    /// Join requests, challenges and refusals by request id.
+    pub(crate) join_requests: BTreeMap<Hash, (Written, payload::JoinRequest)>,
+    pub(crate) join_challenges: BTreeMap<Hash, [u8; 16]>,
+    pub(crate) join_refusals: BTreeMap<Hash, String>,
+    lives: BTreeMap<DeviceId, BTreeMap<Incarnation, Life>>,
+    /// Entries that are kept but say nothing, with the reason.
+    pub(crate) ineffective: BTreeMap<Position, String>,
+    dirty: bool,
+    catalog: Option<BTreeMap<(String, String), payload::Product>>,
+}
+
+impl Views {
+    pub(crate) fn new(root: DeviceId, market: MarketId) -> Self {
+        Views {
+            root,
+            market,
+            facts: Vec::new(),
+            proofs: BTreeMap::new(),
+            checkpoints: Vec::new(),
+            hubs: Vec::new(),
+            coverage: CheckpointView::default(),
+            membership: Membership::build(root, &[], &[], &NoCoverage, &BySequence),
+            markets: Vec::new(),
+            policies: Vec::new(),
+            opening_keys: Vec::new(),
+            stall_keys: Vec::new(),
+            settlements: Vec::new(),
+            products: BTreeMap::new(),
+            join_requests: BTreeMap::new(),
+            join_challenges: BTreeMap::new(),
+            join_refusals: BTreeMap::new(),
+            lives: BTreeMap::new(),
+            ineffective: BTreeMap::new(),
+            dirty: false,
+            catalog: None,
+        }
+    }
+
+    /// Takes in an entry that is held now. Order and repetition don't matter.
+    pub(crate) fn insert(&mut self, held: &Held) {
+        let life = self.lives.entry(held.log.author).or_default().entry(held.log.incarnation).or_default();
+        let at = held.entry.timestamp;
+        life.first = if life.first == 0 { at } else { life.first.min(at) };
+        life.last = life.last.max(at);
+        let Some(bytes) = held.entry.payload.bytes(Part::Public) else { return };
+        if let Err(error) = self.read(held, bytes) {
+            self.ineffective.insert(position(held), error.to_string());
+        }
+    }
+
+    fn read(&mut self, held: &Held, bytes: &[u8]) -> Result<(), PayloadError> {
+        let written = Written::of(held);
+        match (held.log.lane, held.entry.kind) {
+            (_, Kind::OPENING) => {
+                let message: payload::Opening = payload::decode("opening", bytes)?;
+                let life = self.lives.entry(held.log.author).or_default().entry(held.log.incarnation).or_default();
+                for parent in &message.parents {
+                    life.parents.insert(payload::fixed("parents.incarnation", &parent.incarnation)?);
+                }
+            }
+            (Lane::CONTROL, Kind::MARKET) if held.log.author == self.root => {
+                self.markets.push((written, payload::decode("market", bytes)?));
+            }
+            (Lane::CONTROL, Kind::POLICY) => {
+                self.policies.push((written, payload::decode("policy", bytes)?));
+            }
+            (Lane::CONTROL, Kind::OPENING_KEY) => {
+                let message: payload::OpeningKey = payload::decode("opening key", bytes)?;
+                let key = payload::fixed("public_key", &message.public_key)?;
+                self.opening_keys.push((written, key, message));
+            }
+            (Lane::CONTROL, Kind::STALL_KEY) => {
+                self.stall_keys.push((written, payload::decode("stall key", bytes)?));
+            }
+            (Lane::CONTROL, Kind::SETTLEMENT) => {
+                let message = payload::decode("settlement", bytes)?;
+                self.settlements.push(Published { written, message });
+            }
+            (Lane::CONTROL | Lane::SIGNAL, Kind::FORK_PROOF | Kind::FORK_RESTATED) => {
+                let proof = proofs::read(bytes)?;
+                proof
+                    .verify(&self.market)
+                    .map_err(|_| PayloadError::field("branches", "prove no fork"))?;
+                self.insert_proof(proof, Some(written.at));
+            }
+            (Lane::CONTROL, kind) => {
+                if let Some(body) = read_control(kind, bytes)? {
+                    self.facts.push(ControlFact { at: written.at, timestamp: written.timestamp, seen: written.seen, body });
+                    self.dirty = true;
+                }
+            }
+            (Lane::CHECKPOINT, Kind::CHECKPOINT) => {
+                self.checkpoints.push((written, Checkpoint::from_payload(bytes)?));
+                self.dirty = true;
+            }
+            (Lane::CATALOG, Kind::PRODUCTS) => {
+                let message: payload::Products = payload::decode("products", bytes)?;
+                self.products.entry(held.log.author).or_default().push((written, message));
+                self.catalog = None;
+            }
+            (Lane::SIGNAL, Kind::JOIN_REQUEST) => {
+                let message: payload::JoinRequest = payload::decode("join request", bytes)?;
+                let id = stallmesh_protocol::join::check_id(&message)
+                    .map_err(|_| PayloadError::field("id", "is not the request's"))?;
+                self.join_requests.insert(id, (written, message));
+            }
+            (Lane::SIGNAL, Kind::JOIN_CHALLENGE) => {
+                let message: payload::JoinChallenge = payload::decode("join challenge", bytes)?;
+                let request = payload::fixed("request", &message.request)?;
+                self.join_challenges.insert(request, payload::fixed("nonce", &message.nonce)?);
+            }
+            (Lane::SIGNAL, Kind::JOIN_REFUSAL) => {
+                let message: payload::JoinRefusal = payload::decode("join refusal", bytes)?;
+                self.join_refusals.insert(payload::fixed("request", &message.request)?, message.reason);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes in a verified fork proof. True where it is new.
+    pub(crate) fn insert_proof(&mut self, proof: ForkProof, published: Option<Position>) -> bool {
+        let proofs = self.proofs.entry(proof.log).or_default();
+        self.dirty = true;
+        match proofs.iter_mut().find(|fact| fact.proof == proof) {
+            Some(fact) => {
+                fact.published.extend(published);
+                false
+            }
+            None => {
+                proofs.push(ProofFact { proof, published: published.into_iter().collect() });
+                true
+            }
+        }
+    }
+
+    /// The earliest proved fork of a log.
+    pub(crate) fn earliest_fork(&self, log: &LogName) -> Option<&ForkProof> {
+        self.proofs.get(log)?.iter().map(|fact| &fact.proof).min_by_key(|proof| proof.sequence)
+    }
+
+    pub(crate) fn proofs(&self) -> impl Iterator<Item = &ProofFact> {
+        self.proofs.values().flatten()
+    }
+
+    /// Rebuilds membership where something changed. True where it was rebuilt.
+    pub(crate) fn refresh(&mut self) -> bool {
+        if !std::mem::take(&mut self.dirty) {
+            return false;
+        }
+        // Hubs are certified by the root alone, so who may write checkpoints depends on no checkpoint.
+        let by_root: Vec<ControlFact> =
+            self.facts.iter().filter(|fact| fact.at.log.author == self.root).cloned().collect();
+        let first = Membership::build(self.root, &by_root, &[], &NoCoverage, &BySequence);
+        let hubs: Vec<DeviceId> =
+            first.devices().copied().filter(|device| first.role(device) == Some(Role::Hub)).collect();
+        if hubs != self.hubs {
+            self.coverage = CheckpointView::default();
+            self.hubs = hubs;
+        }
+        for (written, checkpoint) in &self.checkpoints {
+            let allowed =
+                first.permits(&written.at, checkpoint.time, Scope::CHECKPOINT, &NoCoverage, &BySequence).is_ok();
+            if allowed {
+                self.coverage.insert(written.at.hash, checkpoint.clone());
+            }
+        }
+        let proofs: Vec<ProofFact> = self.proofs().cloned().collect();
+        self.membership = Membership::build(self.root, &self.facts, &proofs, &self.coverage, &BySequence);
+        self.catalog = None;
+        true
+    }
+
+    /// When an entry counts as written.
+    pub(crate) fn time_of(&self, written: &Written) -> u64 {
+        effective_time(written.timestamp, &written.seen, &written.at.log, written.at.sequence, &self.coverage)
+    }
+
+    /// Whether an entry counts, for what needs this scope.
+    pub(crate) fn permits(&self, written: &Written, scope: Scope) -> Result<Option<&Certificate>, NotStanding> {
+        self.membership.permits(&written.at, self.time_of(written), scope, &self.coverage, &BySequence)
+    }
+
+    /// The market, as the root's newest entry says it.
+    pub(crate) fn market(&self) -> Option<&payload::Market> {
+        newest(&self.markets, |message| &message.replaces, &self.coverage)
+    }
+
+    /// The policy in force.
+    pub(crate) fn policy(&self) -> payload::Policy {
+        let allowed: Vec<_> =
+            self.policies.iter().filter(|(written, _)| self.permits(written, Scope::POLICY).is_ok()).cloned().collect();
+        newest(&allowed, |message| &message.replaces, &self.coverage).cloned().unwrap_or_default()
+    }
+
+    /// Hashes of the policies that a new one replaces.
+    pub(crate) fn policies_in_force(&self) -> Vec<Hash> {
+        unreplaced(&self.policies, |message| &message.replaces).map(|(written, _)| written.at.hash).collect()
+    }
+
+    /// Keys that sales are sealed to: one for each hub, its newest.
+    pub(crate) fn opening_keys(&self) -> Vec<[u8; 32]> {
+        let mut by_hub: BTreeMap<DeviceId, (u64, Hash, [u8; 32])> = BTreeMap::new();
+        for (written, key, _) in &self.opening_keys {
+            if self.permits(written, Scope::SETTLE).is_ok() {
+                let newest = by_hub.entry(written.at.log.author).or_insert((0, Hash::ZERO, *key));
+                let this = (self.time_of(written), written.at.hash, *key);
+                if this > *newest {
+                    *newest = this;
+                }
+            }
+        }
+        by_hub.into_values().map(|(_, _, key)| key).collect()
+    }
+
+    /// A stall's newest read key.
+    pub(crate) fn stall_key(&self, stall: &str) -> Option<&payload::StallKey> {
+        self.stall_keys
+            .iter()
+            .filter(|(_, message)| message.stall == stall)
+            .filter(|(written, _)| {
+                self.permits(written, Scope::READ_SALES)
+                    .is_ok_and(|certificate| certificate.is_none_or(|certificate| certificate.stall == stall))
+            })
+            .max_by_key(|(written, message)| (message.day, self.time_of(written), written.at.hash))
+            .map(|(_, message)| message)
+    }
+
+    /// Every read key of a stall that was ever published for it.
+    pub(crate) fn stall_keys(&self, stall: &str) -> impl Iterator<Item = &payload::StallKey> {
+        self.stall_keys.iter().map(|(_, message)| message).filter(move |message| message.stall == stall)
+    }
+
+    /// Published settlements, by number.
+    pub(crate) fn settlements(&self) -> Vec<&Published> {
+        let mut settlements: Vec<&Published> =
+            self.settlements.iter().filter(|published| self.permits(&published.written, Scope::SETTLE).is_ok()).collect();
+        settlements.sort_by_key(|published| published.message.number);
+        settlements
+    }
+
+    /// What all stalls offer: (stall, SKU) → product.
+    pub(crate) fn catalog(&mut self) -> &BTreeMap<(String, String), payload::Product> {
+        if self.catalog.is_none() {
+            self.catalog = Some(self.build_catalog());
+        }
+        self.catalog.get_or_insert_default()
+    }
+
+    fn build_catalog(&self) -> BTreeMap<(String, String), payload::Product> {
+        let mut candidates: BTreeMap<(&str, &str), Vec<(&Written, &payload::Product)>> = BTreeMap::new();
+        let mut replaced: BTreeMap<(&str, &str), BTreeSet<Hash>> = BTreeMap::new();
+        for entries in self.products.values() {
+            for (written, message) in entries {
+                let Ok(Some(certificate)) = self.permits(written, Scope::PUBLISH_CATALOG) else { continue };
+                for product in &message.products {
+                    let key = (certificate.stall.as_str(), product.sku.as_str());
+                    candidates.entry(key).or_default().push((written, product));
+                    let hashes = message.replaces.iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok());
+                    replaced.entry(key).or_default().extend(hashes);
+                }
+            }
+        }
+        let mut catalog = BTreeMap::new();
+        for (key, products) in candidates {
+            let winner = products
+                .iter()
+                .filter(|(written, _)| replaced.get(&key).is_none_or(|replaced| !replaced.contains(&written.at.hash)))
+                .max_by_key(|(written, _)| rank(written, &self.coverage));
+            if let Some((_, product)) = winner
+                && !product.withdrawn
+            {
+                catalog.insert((key.0.to_owned(), key.1.to_owned()), (*product).clone());
+            }
+        }
+        catalog
+    }
+
+    /// Entries that offer a SKU of a stall and are not replaced yet: what a change names.
+    pub(crate) fn product_entries(&self, author_stall: &str, skus: &BTreeSet<&str>) -> Vec<Hash> {
+        let mut hashes: BTreeSet<Hash> = BTreeSet::new();
+        let mut replaced: BTreeSet<Hash> = BTreeSet::new();
+        for entries in self.products.values() {
+            for (written, message) in entries {
+                let of_stall = self
+                    .membership
+                    .certificate(&written.at.log.author)
+                    .is_some_and(|certificate| certificate.stall == author_stall);
+                if !of_stall || !message.products.iter().any(|product| skus.contains(product.sku.as_str())) {
+                    continue;
+                }
+                hashes.insert(written.at.hash);
+                // A replaced entry needs no second mention where the new one names all of its products.
+                if message.products.iter().all(|product| skus.contains(product.sku.as_str())) {
+                    replaced.extend(message.replaces.iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()));
+                }
+            }
+        }
+        hashes.difference(&replaced).copied().collect()
+    }
+
+    /// Incarnations of a device that lived at the same time without knowing of each other: two copies of one disk.
+    pub(crate) fn clones(&self, device: &DeviceId) -> Option<(Incarnation, Incarnation)> {
+        let lives = self.lives.get(device)?;
+        let descends = |from: &Incarnation, to: &Incarnation| {
+            let (mut open, mut known) = (vec![*from], BTreeSet::new());
+            while let Some(next) = open.pop() {
+                if next == *to {
+                    return true;
+                }
+                if known.insert(next) {
+                    open.extend(lives.get(&next).into_iter().flat_map(|life| life.parents.iter().copied()));
+                }
+            }
+            false
+        };
+        let all: Vec<(&Incarnation, &Life)> = lives.iter().collect();
+        for (index, (one, life)) in all.iter().enumerate() {
+            for (other, second) in &all[index + 1..] {
+                let overlap = life.first < second.last && second.first < life.last;
+                if overlap && !descends(one, other) && !descends(other, one) {
+                    return Some((**one, **other));
+                }
+            }
+        }
+        None
+    }
+
+    /// Incarnations of a device that some later one has named as its parent.
+    pub(crate) fn named_incarnations(&self, device: &DeviceId) -> BTreeSet<Incarnation> {
+        self.lives.get(device).into_iter().flat_map(|lives| lives.values()).flat_map(|life| life.parents.iter().copied()).collect()
+    }
+
+    pub(crate) fn facts(&self) -> &[ControlFact] {
+        &self.facts
+    }
+}
+
+/// Among versions of one thing: the later covering checkpoint wins, an uncovered one counts as latest, then the hash.
+fn rank(written: &Written, coverage: &CheckpointView) -> (u64, Hash) {
+    let ordinal =
+        coverage.covered_by(&written.at.log, written.at.sequence).map_or(u64::MAX, |covering| covering.ordinal);
+    (ordinal, written.at.hash)
+}
+
+fn unreplaced<'a, M>(
+    all: &'a [(Written, M)],
+    replaces: impl Fn(&M) -> &Vec<Vec<u8>>,
+) -> impl Iterator<Item = &'a (Written, M)> {
+    let replaced: BTreeSet<Hash> = all
+        .iter()
+        .flat_map(|(_, message)| replaces(message).iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()))
+        .collect();
+    all.iter().filter(move |(written, _)| !replaced.contains(&written.at.hash))
+}
+
+fn newest<'a, M>(
+    all: &'a [(Written, M)],
+    replaces: impl Fn(&M) -> &Vec<Vec<u8>>,
+    coverage: &CheckpointView,
+) -> Option<&'a M> {
+    unreplaced(all, replaces).max_by_key(|(written, _)| rank(written, coverage)).map(|(_, message)| message)
+}

@@ -1,0 +1,288 @@
+//! F, version 1: from a set of sales to ledger rows, states and a digest.
+//!
+//! Any order, any grouping, any repetition of the same facts gives the same result. Its rules:
+//!
+//! 1. A fact that can't be opened, or whose entry doesn't stand, goes to suspense with its reason.
+//! 2. A sale must add up: lines, fees and rounding to its total, tenders to its total, prices times quantities to its
+//!    lines. One that doesn't goes to suspense with both numbers.
+//! 3. Of all entries with one (stall, sale id) the one with the smallest hash is posted. Another one with the same content
+//!    repeats it (a clone, a retry on another device); one with other content goes to suspense.
+//! 4. Rehearsals and sandbox sales never reach the ledger.
+
+use std::collections::BTreeMap;
+
+use stallmesh_protocol::hash::{Domain, Hasher};
+use stallmesh_protocol::membership::Position;
+use stallmesh_protocol::money::{self, MoneyError};
+use stallmesh_protocol::{Hash, payload};
+
+use super::ledger::{Account, Row, posting};
+
+/// The version of this function, which closings name.
+pub const FUNCTION_VERSION: u32 = 1;
+
+/// One entry of the `sales` lane, opened and judged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    /// Where it stands.
+    pub at: Position,
+    /// The stall of its author's certificate.
+    pub stall: Option<String>,
+    /// What it says, or why it can't be read.
+    pub sale: Result<payload::Sale, String>,
+    /// Why it has no effect.
+    pub suspended: Option<String>,
+}
+
+/// The terms that sales are posted under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// ISO 4217.
+    pub currency: String,
+    /// The market's share of a sale's net, in percent.
+    pub fee_rate: String,
+}
+
+/// What became of one entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Posted.
+    Posted,
+    /// The same sale was posted from another entry.
+    Repeats(Hash),
+    /// Marked as no real sale.
+    NotReal,
+    /// Stands in suspense.
+    Suspense {
+        /// A stable word.
+        reason: String,
+        /// What it is about, and what would resolve it.
+        detail: String,
+        /// Its total, where it can be read.
+        amount: i64,
+    },
+}
+
+/// The result for a set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reconciliation {
+    /// All rows, in the order of their keys.
+    pub rows: Vec<Row>,
+    /// What became of each entry, by position.
+    pub outcomes: BTreeMap<Position, (Option<String>, Outcome)>,
+}
+
+/// An entry's name in rows.
+pub fn entry_name(at: &Position) -> String {
+    format!("{}/{}/{}/{}/{}", at.log.author, at.log.incarnation, at.log.lane, at.sequence, at.hash)
+}
+
+/// Computes F over a set of facts.
+pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconciliation {
+    // By position: repetitions fall together, order is forgotten.
+    let facts: BTreeMap<Position, Fact> = facts.into_iter().map(|fact| (fact.at, fact)).collect();
+    let mut result = Reconciliation::default();
+    let mut by_sale: BTreeMap<(String, Vec<u8>), Vec<(&Fact, &payload::Sale)>> = BTreeMap::new();
+    for fact in facts.values() {
+        let suspense = |reason: &str, detail: String, amount: u64| Outcome::Suspense {
+            reason: reason.to_owned(),
+            detail,
+            amount: i64::try_from(amount).unwrap_or(i64::MAX),
+        };
+        let outcome = match (&fact.sale, &fact.suspended, &fact.stall) {
+            (Err(problem), _, _) => suspense("unreadable", problem.clone(), 0),
+            (Ok(sale), Some(reason), _) => {
+                let word = reason.split(':').next().unwrap_or("E_SUSPENDED").trim_start_matches("E_").to_lowercase();
+                suspense(&word, reason.clone(), sale.total)
+            }
+            (Ok(sale), None, None) => suspense("not_member", "its author belongs to no stall".into(), sale.total),
+            (Ok(sale), None, Some(stall)) => match check(sale, terms) {
+                Err(problem) => suspense("doesnt_add_up", problem, sale.total),
+                Ok(()) if sale.mark != 0 => Outcome::NotReal,
+                Ok(()) => {
+                    by_sale.entry((stall.clone(), sale.sale.clone())).or_default().push((fact, sale));
+                    continue;
+                }
+            },
+        };
+        result.outcomes.insert(fact.at, (fact.stall.clone(), outcome));
+    }
+    for ((stall, _), mut claims) in by_sale {
+        claims.sort_by_key(|(fact, _)| (fact.at.hash, fact.at));
+        let Some((first, posted)) = claims.first().copied() else { continue };
+        match post(first, posted, &stall, terms) {
+            Ok(rows) => {
+                result.rows.extend(rows);
+                result.outcomes.insert(first.at, (Some(stall.clone()), Outcome::Posted));
+            }
+            Err(problem) => {
+                let outcome = Outcome::Suspense { reason: "doesnt_add_up".into(), detail: problem, amount: 0 };
+                result.outcomes.insert(first.at, (Some(stall.clone()), outcome));
+            }
+        }
+        for (fact, sale) in &claims[1..] {
+            let outcome = if same_content(sale, posted) {
+                Outcome::Repeats(first.at.hash)
+            } else {
+                Outcome::Suspense {
+                    reason: "same_id_other_content".into(),
+                    detail: format!("another sale of {} was posted under this id by entry {}", posted.total, first.at.hash),
+                    amount: i64::try_from(sale.total).unwrap_or(i64::MAX),
+                }
+            };
+            result.outcomes.insert(fact.at, (Some(stall.clone()), outcome));
+        }
+    }
+    // Suspense sums, too: what was taken stands against what can't be posted yet.
+    let suspended: Vec<(Position, String, i64)> = result
+        .outcomes
+        .iter()
+        .filter_map(|(at, (_, outcome))| match outcome {
+            Outcome::Suspense { reason, amount, .. } if *amount > 0 => Some((*at, reason.clone(), *amount)),
+            _ => None,
+        })
+        .collect();
+    for (at, reason, amount) in suspended {
+        let legs = vec![
+            (Account::Suspense("taken".into()), amount),
+            (Account::Suspense(reason), -amount),
+        ];
+        if let Ok(rows) = posting(&entry_name(&at), &terms.currency, legs) {
+            result.rows.extend(rows);
+        }
+    }
+    result.rows.sort();
+    result
+}
+
+/// What must hold of every sale.
+fn check(sale: &payload::Sale, terms: &Terms) -> Result<(), String> {
+    if sale.currency != terms.currency {
+        return Err(format!("E_CURRENCY: {} in a market of {}", sale.currency, terms.currency));
+    }
+    if sale.sale.len() != 16 || sale.lines.is_empty() {
+        return Err("E_DECODE: no sale id, or no lines".into());
+    }
+    let wide = |amounts: &mut dyn Iterator<Item = u64>| -> i128 { amounts.map(i128::from).sum() };
+    let equal = |what: &str, claimed: i128, computed: i128| {
+        if claimed == computed { Ok(()) } else { Err(format!("{what}: it says {claimed}, the parts make {computed}")) }
+    };
+    for line in &sale.lines {
+        let quantity = money::decimal(&line.quantity).map_err(|error| error.to_string())?;
+        let gross = money::extend(line.unit_price, quantity).map_err(|error| error.to_string())?;
+        equal("gross", line.gross.into(), gross.into())?;
+        let reductions = wide(&mut line.reductions.iter().map(|reduction| reduction.amount));
+        equal("net", line.net.into(), i128::from(line.gross) - reductions)?;
+        let taxes = wide(&mut line.taxes.iter().map(|tax| tax.amount));
+        if i128::from(line.total) != i128::from(line.net) && i128::from(line.total) != i128::from(line.net) + taxes {
+            return Err(format!("line total: it says {}, net is {} and taxes {taxes}", line.total, line.net));
+        }
+        if taxes > i128::from(line.total) {
+            return Err(format!("taxes of {taxes} on a line of {}", line.total));
+        }
+    }
+    let lines = wide(&mut sale.lines.iter().map(|line| line.total));
+    let fees = wide(&mut sale.fees.iter().map(|fee| fee.total));
+    equal("total", sale.total.into(), lines + fees + i128::from(sale.cash_rounding))?;
+    equal("subtotal", sale.subtotal.into(), wide(&mut sale.lines.iter().map(|line| line.gross)))?;
+    let line_taxes = wide(&mut sale.lines.iter().flat_map(|line| line.taxes.iter().map(|tax| tax.amount)));
+    let fee_taxes = wide(&mut sale.fees.iter().flat_map(|fee| fee.taxes.iter().map(|tax| tax.amount)));
+    equal("tax", sale.tax.into(), line_taxes + fee_taxes)?;
+    equal("tenders", sale.total.into(), wide(&mut sale.tenders.iter().map(|tender| tender.amount)))?;
+    if i64::try_from(sale.total).is_err() {
+        return Err(MoneyError::Range.to_string());
+    }
+    Ok(())
+}
+
+/// Whether two entries say the same sale. The receipt number may differ: each incarnation has its own series.
+fn same_content(one: &payload::Sale, other: &payload::Sale) -> bool {
+    let plain = |sale: &payload::Sale| payload::Sale { receipt: 0, ..sale.clone() };
+    plain(one) == plain(other)
+}
+
+fn post(fact: &Fact, sale: &payload::Sale, stall: &str, terms: &Terms) -> Result<Vec<Row>, String> {
+    let signed = |amount: u64| i64::try_from(amount).map_err(|_| MoneyError::Range.to_string());
+    let mut legs: Vec<(Account, i64)> = Vec::new();
+    let mut add = |account: Account, amount: i64| match legs.iter_mut().find(|(known, _)| *known == account) {
+        Some((_, sum)) => *sum += amount,
+        None => legs.push((account, amount)),
+    };
+    for tender in &sale.tenders {
+        let account = match tender.kind {
+            1 => Account::CashHeld(stall.to_owned()),
+            2 | 3 => Account::GatewayClearing,
+            kind => return Err(format!("E_UNSUPPORTED: tender kind {kind}")),
+        };
+        add(account, signed(tender.amount)?);
+    }
+    let taxes = sale.lines.iter().flat_map(|line| &line.taxes).chain(sale.fees.iter().flat_map(|fee| &fee.taxes));
+    for tax in taxes {
+        add(Account::Tax(tax.name.clone()), -signed(tax.amount)?);
+    }
+    add(Account::Rounding, -sale.cash_rounding);
+    let net = i64::try_from(i128::from(sale.total) - i128::from(sale.tax) - i128::from(sale.cash_rounding))
+        .map_err(|_| MoneyError::Range.to_string())?;
+    let rate = money::decimal(if terms.fee_rate.is_empty() { "0" } else { &terms.fee_rate })
+        .map_err(|error| error.to_string())?;
+    let fee = signed(money::percentage(u64::try_from(net).unwrap_or(0), rate).map_err(|error| error.to_string())?)?;
+    add(Account::MarketFee, -fee);
+    add(Account::StallPayable(stall.to_owned()), fee - net);
+    posting(&entry_name(&fact.at), &terms.currency, legs).map_err(|error| error.to_string())
+}
+
+impl Reconciliation {
+    /// The bytes that the digest is over: every row and every outcome, in order.
+    pub fn canonical_bytes(&self) -> Vec<u8> {
+        let mut text = String::new();
+        for row in &self.rows {
+            text.push_str(&format!("row\t{}\t{}\t{}\t{}\t{}\n", row.entry, row.leg, row.account, row.currency, row.amount));
+        }
+        for (at, (stall, outcome)) in &self.outcomes {
+            let outcome = match outcome {
+                Outcome::Posted => "posted".to_owned(),
+                Outcome::Repeats(hash) => format!("repeats\t{hash}"),
+                Outcome::NotReal => "not_real".to_owned(),
+                Outcome::Suspense { reason, amount, .. } => format!("suspense\t{reason}\t{amount}"),
+            };
+            text.push_str(&format!("state\t{}\t{}\t{outcome}\n", entry_name(at), stall.as_deref().unwrap_or("")));
+        }
+        text.into_bytes()
+    }
+
+    /// `H(settlement; canonical bytes)`.
+    pub fn digest(&self) -> Hash {
+        Hasher::new(Domain::Settlement).bytes(&self.canonical_bytes()).finish()
+    }
+
+    /// How many sales were posted.
+    pub fn posted(&self) -> usize {
+        self.outcomes.values().filter(|(_, outcome)| *outcome == Outcome::Posted).count()
+    }
+}
+
+/// What a batch adds to what earlier ones published: row by row, F's value less the sum so far.
+pub fn batch(now: &[Row], published: &[Row]) -> Vec<Row> {
+    let key = |row: &Row| (row.entry.clone(), row.account.clone(), row.currency.clone());
+    let mut difference: BTreeMap<(String, String, String), i64> = BTreeMap::new();
+    for row in now {
+        *difference.entry(key(row)).or_insert(0) += row.amount;
+    }
+    for row in published {
+        *difference.entry(key(row)).or_insert(0) -= row.amount;
+    }
+    let mut leg_of: BTreeMap<String, u32> = BTreeMap::new();
+    difference
+        .into_iter()
+        .filter(|(_, amount)| *amount != 0)
+        .map(|((entry, account, currency), amount)| {
+            let next = leg_of.entry(entry.clone()).or_insert(0);
+            let leg = *next;
+            *next += 1;
+            Row { entry, leg, account, currency, amount }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
