@@ -1,1 +1,3 @@
-//! placeholder
+//! Whole-system tests of Stallmesh: what they share.
+
+pub mod simulation;

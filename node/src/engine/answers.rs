@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use stallmesh_protocol::certificate::{Certificate, Role, Scope, Scopes, VALIDITY_MAX};
-use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::membership::{BySequence, Position, write_line};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{DeviceId, Kind, Lane, SaleId};
 
-use super::author::position_text;
 use super::{
     Answer, CustodyView, DelegateOrder, Engine, EngineError, EntryView, Failure, FailureCode, HeadView, MemberView,
     PeerView, PolicyView, ProductView, Request, SaleState, SalesCount, StatementView, StatusView, TrafficView,
@@ -540,15 +538,4 @@ fn product_view(stall: &str, product: &payload::Product) -> ProductView {
         stock: product.stock.clone(),
         variant_of: product.variant_of.clone(),
     }
-}
-
-/// Where an own sale stands, for explanations.
-pub(crate) fn sale_entry(log: &stallmesh_protocol::LogName, sequence: u64) -> String {
-    position_text(log, sequence)
-}
-
-/// Whether a held entry has a readable public part.
-#[allow(dead_code, reason = "used by tests of views")]
-pub(crate) fn is_readable(held: &super::logs::Held) -> bool {
-    held.entry.payload.bytes(Part::Public).is_some()
 }

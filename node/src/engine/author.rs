@@ -59,7 +59,8 @@ impl<S: Store> Engine<S> {
             seen,
             kind,
         };
-        let mut payload = Payload { key: Some(in_use.sequence), ..Payload::default() };
+        let mut payload = Payload::default();
+        payload.key = Some(in_use.sequence);
         if let Some(money) = &parts.money {
             payload.set(Part::Money, in_use.key.seal(&at, Part::Money, money)?);
         }

@@ -27,7 +27,7 @@ use crate::hub::reconcile::{Reconciliation, Terms, reconcile};
 use crate::store::{MemoryStore, Store};
 
 /// What an export begins with.
-pub const MAGIC: &[u8] = b"STALLMESH-EXPORT/1\n";
+const MAGIC: &[u8] = b"STALLMESH-EXPORT/1\n";
 const RECORD_MAX: usize = PAGE_MAX + 64;
 const PART_BYTES: usize = 1024 * 1024;
 

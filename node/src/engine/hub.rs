@@ -760,6 +760,19 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// A neighbour looks for a statement: it is fetched for it, sealed as it is, through whoever leads to the hub.
+    pub(crate) fn blob_asked(&mut self, blob: Hash) {
+        let named = self
+            .views
+            .settlements()
+            .iter()
+            .any(|published| published.message.statements.iter().any(|statement| statement.blob == blob.as_bytes()));
+        let now = self.now.monotonic_ms;
+        if named && let Some(replica) = &mut self.replica {
+            replica.want_blob(blob, now);
+        }
+    }
+
     pub(crate) fn blob_arrived(&mut self, blob: Hash, bytes: &[u8]) {
         self.overlay.put(Table::Blobs, *blob.as_bytes(), bytes.to_vec());
         let number = self

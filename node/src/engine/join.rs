@@ -9,7 +9,7 @@
 //!     ◄── pages of `control` that make it a member, once the hub has admitted it
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use prost::Message;
 use stallmesh_protocol::hash::{Domain, Hasher};
@@ -285,6 +285,8 @@ impl<S: Store> Engine<S> {
             Some(state) if !state.join.proof_sent => state.join.proof_sent = true,
             _ => return,
         }
+        // A page ends at a signed entry, and what was appended just now isn't signed yet.
+        self.sign_heads();
         let logs = self.proof_logs(device);
         let mut frames: Vec<Vec<wire::Page>> = vec![Vec::new()];
         let mut bytes = 0;
@@ -483,6 +485,3 @@ fn hello_tag(market: &MarketId, nonce: &[u8; 16], sender: &DeviceId) -> [u8; 16]
     tag.copy_from_slice(&hash.as_bytes()[..16]);
     tag
 }
-
-/// Requests that wait at the hub, by id.
-pub(crate) type AskingByRequest = BTreeMap<Hash, Asking>;

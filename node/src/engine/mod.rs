@@ -173,7 +173,7 @@ struct Market {
 
 /// What this device sold, by sale id.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-struct SaleRecord {
+pub(crate) struct SaleRecord {
     order_hash: String,
     author: String,
     incarnation: String,
@@ -507,6 +507,7 @@ impl<S: Store> Engine<S> {
                 self.refused(session, log, code, &detail, retry_after_ms);
             }
             Output::Evidence { session, proof } => self.evidence(session, &proof),
+            Output::BlobAsked { hash } => self.blob_asked(hash),
             Output::Blob { hash, bytes } => self.blob_arrived(hash, &bytes),
             Output::Close { session, reason } => self.close_link(LinkId(session.0), reason),
         }

@@ -400,10 +400,6 @@ impl Views {
     pub(crate) fn named_incarnations(&self, device: &DeviceId) -> BTreeSet<Incarnation> {
         self.lives.get(device).into_iter().flat_map(|lives| lives.values()).flat_map(|life| life.parents.iter().copied()).collect()
     }
-
-    pub(crate) fn facts(&self) -> &[ControlFact] {
-        &self.facts
-    }
 }
 
 /// Among versions of one thing: the later covering checkpoint wins, an uncovered one counts as latest, then the hash.

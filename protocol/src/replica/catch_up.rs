@@ -385,7 +385,7 @@ impl Replica {
             .find(|(_, want)| want.asked.contains(&session))
             .map(|(hash, _)| *hash);
         if let Some(want) = blob.and_then(|hash| self.blobs.get_mut(&hash)) {
-            want.deadline = Some(now + self.limits.repair_ms);
+            want.deadline = Some(want.deadline.unwrap_or(u64::MAX).min(now + self.limits.have_ms));
         }
         self.outputs.push_back(Output::Refused {
             session,

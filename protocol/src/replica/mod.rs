@@ -279,6 +279,11 @@ pub enum Output {
         /// As the payload of kind 80.
         proof: Vec<u8>,
     },
+    /// A peer asks for a blob that isn't held: whoever could get it, and knows what it is, may fetch it.
+    BlobAsked {
+        /// Its hash.
+        hash: Hash,
+    },
     /// A blob that was asked for; its hash is right.
     Blob {
         /// Its hash.
@@ -329,6 +334,8 @@ pub struct Replica {
 #[derive(Clone, Debug, Default)]
 struct BlobWant {
     asked: BTreeSet<SessionId>,
+    /// How often everybody was asked: the wait grows with it.
+    rounds: u32,
     deadline: Option<u64>,
 }
 
@@ -589,12 +596,14 @@ impl Replica {
         let deadline = now + self.limits.request_ms;
         let request = self.request();
         let Some(want) = self.blobs.get_mut(&hash) else { return };
-        let next = greeted.iter().copied().find(|session| !want.asked.contains(session)).or_else(|| {
-            // Everybody was asked: begin again, for they may have it by now.
-            want.asked.clear();
-            greeted.first().copied()
-        });
+        let next = greeted.iter().copied().find(|session| !want.asked.contains(session));
         want.deadline = Some(deadline);
+        if next.is_none() {
+            // Everybody was asked: begin again later, for they may have it by then.
+            want.asked.clear();
+            want.rounds = (want.rounds + 1).min(5);
+            want.deadline = Some(deadline.min(now + (self.limits.repair_ms << want.rounds)));
+        }
         if let Some(session) = next {
             want.asked.insert(session);
             let body = wire::frame::Body::WantBlob(wire::WantBlob { request, hash: hash.as_bytes().to_vec() });
@@ -607,7 +616,11 @@ impl Replica {
             return self.close(session, "E_DECODE: a blob's hash has 32 bytes");
         };
         let room = self.bulk_room(session) > 0;
-        let body = match holdings.blob(&hash).filter(|_| room) {
+        let held = holdings.blob(&hash);
+        if held.is_none() {
+            self.outputs.push_back(Output::BlobAsked { hash });
+        }
+        let body = match held.filter(|_| room) {
             Some(bytes) => wire::frame::Body::Blob(wire::Blob { request: want.request, hash: want.hash.clone(), bytes }),
             None => wire::frame::Body::Refusal(wire::Refusal {
                 request: want.request,

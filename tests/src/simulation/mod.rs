@@ -1,0 +1,425 @@
+//! A market in one thread: whole engines, with their network, disks and clocks obeying a seed.
+//!
+//! Nothing here waits: time jumps to the next thing that happens. The same seed gives the same run.
+
+mod network;
+mod node;
+
+pub use self::network::{Gate, Network};
+pub use self::node::{Disk, SimNode};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stallmesh_node::engine::{
+    Answer, Effect, ExplainSubject, ExplainView, Failure, Input, InviteOrder, MarketOrder, Notice, OrderLine,
+    OrderTender, PolicyView, ProductView, Request, RequestId, SaleOrder, SaleView, Settings, SettlementView,
+    StatusView, TenderKind,
+};
+use stallmesh_node::link::{LinkCommand, LinkEvent, LinkId, Road};
+use stallmesh_protocol::DeviceId;
+
+/// Wall clock at the start of every run: 2026-06-06 08:00 UTC, a market Saturday.
+pub const OPENING_MS: u64 = 1_780_732_800_000;
+
+/// A market.
+pub struct Simulation {
+    /// Virtual milliseconds since the start.
+    pub now: u64,
+    /// All nodes, by number; node 0 is the hub.
+    pub nodes: Vec<SimNode>,
+    /// Who can reach whom.
+    pub network: Network,
+    /// What nodes said to whoever listens.
+    pub notices: Vec<(usize, Notice)>,
+    /// The market's root key.
+    pub root: DeviceId,
+    answers: BTreeMap<RequestId, Answer>,
+    next_request: u64,
+    /// How many events were handled: the bound of every wait.
+    steps: u64,
+    random: u64,
+}
+
+impl Simulation {
+    /// A hub alone, with a market of its own.
+    pub fn new(seed: u64) -> Self {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let hub = SimNode::hub(&mut random, OPENING_MS, &market_order());
+        let root = hub.root.unwrap_or_default();
+        let mut simulation = Simulation {
+            now: 0,
+            nodes: vec![hub],
+            network: Network::new(seed),
+            notices: Vec::new(),
+            root,
+            answers: BTreeMap::new(),
+            next_request: 1,
+            steps: 0,
+            random,
+        };
+        simulation.network.add();
+        simulation.start(0);
+        simulation
+    }
+
+    /// Adds a device that is in no market yet. It is on the local network, and its uplink is down.
+    pub fn add(&mut self) -> usize {
+        let node = SimNode::device(&mut self.random, Settings::default());
+        self.nodes.push(node);
+        self.network.add();
+        let index = self.nodes.len() - 1;
+        self.start(index);
+        index
+    }
+
+    /// Starts (or restarts) a node's process on its disk.
+    pub fn start(&mut self, index: usize) {
+        let now = self.now;
+        self.nodes[index].start(&mut self.random, now, OPENING_MS);
+        self.input(index, Input::Link(LinkEvent::Listening { road: Road::Mesh, address: format!("node:{index}") }));
+        if index == 0 {
+            let address = "hub:0".to_owned();
+            self.input(index, Input::Link(LinkEvent::Listening { road: Road::Uplink, address }));
+        }
+        self.discover(index);
+    }
+
+    /// Ends a node's process at once, as SIGKILL does; what was committed is on its disk.
+    pub fn kill(&mut self, index: usize) {
+        self.nodes[index].kill();
+        for (other, link) in self.network.drop_node(index) {
+            self.deliver_down(other, link);
+        }
+    }
+
+    fn deliver_down(&mut self, node: usize, link: LinkId) {
+        self.input(node, Input::Link(LinkEvent::Down { link, reason: "cut".into() }));
+    }
+
+    /// Cuts or restores the local network between two groups: links across end.
+    pub fn partition(&mut self, groups: &[&[usize]]) {
+        for (node, link) in self.network.partition(groups) {
+            self.deliver_down(node, link);
+        }
+        for index in 0..self.nodes.len() {
+            self.discover(index);
+        }
+    }
+
+    /// Everybody on one network again.
+    pub fn heal(&mut self) {
+        let all: Vec<usize> = (0..self.nodes.len()).collect();
+        self.partition(&[&all]);
+    }
+
+    /// Switches a node's way to the hub.
+    pub fn uplink(&mut self, index: usize, up: bool) {
+        self.network.set_uplink(index, up);
+        if !up {
+            for (node, link) in self.network.cut_uplink(index) {
+                self.deliver_down(node, link);
+            }
+        }
+        self.ask(index, Request::SetUplink { up });
+    }
+
+    /// mDNS: a node that appears sees, and is seen by, all that it can reach. The hub is beyond the uplink.
+    fn discover(&mut self, index: usize) {
+        for other in 1..self.nodes.len() {
+            if other != index && index != 0 && self.network.reaches(index, other) {
+                for (to, from) in [(index, other), (other, index)] {
+                    let peer = self.nodes[from].id();
+                    let address = format!("node:{from}");
+                    self.input(to, Input::Link(LinkEvent::Discovered { peer, address }));
+                }
+            }
+        }
+    }
+
+    fn input(&mut self, index: usize, input: Input) {
+        let now = self.nodes[index].now(self.now, OPENING_MS);
+        let Some(engine) = &mut self.nodes[index].engine else { return };
+        engine.handle(input, now);
+        if let Err(error) = engine.commit(now) {
+            self.nodes[index].died = Some(error.to_string());
+            self.kill(index);
+            return;
+        }
+        let mut effects = Vec::new();
+        while let Some(effect) = self.nodes[index].engine.as_mut().and_then(|engine| engine.poll_effect()) {
+            effects.push(effect);
+        }
+        for effect in effects {
+            match effect {
+                Effect::Answer(id, answer) => {
+                    self.answers.insert(id, answer);
+                }
+                Effect::Notice(notice) => self.notices.push((index, notice)),
+                Effect::Link(_, command) => self.command(index, command),
+            }
+        }
+    }
+
+    fn command(&mut self, index: usize, command: LinkCommand) {
+        match command {
+            LinkCommand::Dial { road, address, peer } => {
+                let target = address.rsplit(':').next().and_then(|number| number.parse::<usize>().ok());
+                let found = target.filter(|target| {
+                    *target < self.nodes.len()
+                        && self.nodes[*target].engine.is_some()
+                        && peer.is_none_or(|peer| peer == self.nodes[*target].id())
+                        && match road {
+                            Road::Mesh => self.network.reaches(index, *target),
+                            Road::Uplink => self.network.has_uplink(index),
+                        }
+                });
+                let now = self.now;
+                match found {
+                    Some(target) => {
+                        let devices = (self.nodes[index].id(), self.nodes[target].id());
+                        self.network.connect(now, road, index, target, devices, address);
+                    }
+                    None => self.network.refuse(now, road, index, address),
+                }
+            }
+            LinkCommand::Send { link, channel, frame } => self.network.send(self.now, index, link, channel, frame),
+            LinkCommand::Close { link, .. } => self.network.close(self.now, link),
+            LinkCommand::Admit { device, .. } => self.network.admit(self.now, index, device),
+        }
+    }
+
+    /// One event, or one tick. False where nothing will ever happen any more.
+    pub fn step(&mut self) -> bool {
+        self.steps += 1;
+        let tick = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, node)| Some((node.due(self.now)?, index)))
+            .min();
+        match (self.network.next_at(), tick) {
+            (Some(at), due) if due.is_none_or(|(due, _)| at <= due) => {
+                self.now = self.now.max(at);
+                if let Some((node, event)) = self.network.pop() {
+                    self.input(node, Input::Link(event));
+                }
+                true
+            }
+            (_, Some((due, index))) => {
+                self.now = self.now.max(due);
+                self.nodes[index].ticked(self.now);
+                self.input(index, Input::Tick);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Runs for some virtual time.
+    pub fn run_for(&mut self, milliseconds: u64) {
+        let end = self.now + milliseconds;
+        while self.next_event().is_some_and(|at| at <= end) && self.step() {}
+        self.now = self.now.max(end);
+    }
+
+    fn next_event(&self) -> Option<u64> {
+        let ticks = self.nodes.iter().filter_map(|node| node.due(self.now)).min();
+        [self.network.next_at(), ticks].into_iter().flatten().min().map(|at| at.max(self.now))
+    }
+
+    /// Runs until something holds, for at most a virtual time.
+    ///
+    /// # Panics
+    /// It never holds.
+    pub fn until(&mut self, what: &str, milliseconds: u64, mut holds: impl FnMut(&mut Self) -> bool) {
+        let end = self.now + milliseconds;
+        while !holds(self) {
+            let next = self.next_event();
+            if next.is_none_or(|at| at > end) {
+                let described = self.describe();
+                panic!("{what}: not within {milliseconds} ms (now {} ms, {} steps)\n{described}", self.now, self.steps);
+            }
+            // Looking costs more than stepping.
+            self.run_for(10);
+        }
+    }
+
+    fn describe(&mut self) -> String {
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].engine.is_some()).collect();
+        running
+            .into_iter()
+            .map(|index| {
+                let status = self.status(index);
+                format!(
+                    "node {index}: {} {} links {} notices {:?} sales {:?} custody {:?}\n",
+                    status.role,
+                    status.stall,
+                    status.peers.len(),
+                    status.notices,
+                    status.sales,
+                    status.custody
+                )
+            })
+            .collect()
+    }
+
+    /// Asks a node, and gets its answer.
+    pub fn ask(&mut self, index: usize, request: Request) -> Answer {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.input(index, Input::Request(id, request));
+        self.answers.remove(&id).unwrap_or(Answer::Failed(Failure::new(
+            stallmesh_node::engine::FailureCode::EUnavailable,
+            "the node is not running",
+        )))
+    }
+
+    /// A node's status.
+    pub fn status(&mut self, index: usize) -> StatusView {
+        match self.ask(index, Request::Status) {
+            Answer::Status(status) => *status,
+            other => panic!("status: {other:?}"),
+        }
+    }
+
+    /// Makes an invite at the hub and starts to join with it.
+    pub fn invite(&mut self, index: usize, stall: &str) {
+        let role = if stall.is_empty() { "gateway" } else { "stall" };
+        let order = InviteOrder {
+            role: role.into(),
+            stall: stall.into(),
+            name: format!("{role} {index}"),
+            expires_ms: 24 * 3_600_000,
+            valid_ms: 48 * 3_600_000,
+        };
+        let Answer::Invite(invite) = self.ask(0, Request::CreateInvite(order)) else { panic!("no invite") };
+        let answer = self.ask(index, Request::Join { invite, name: String::new() });
+        assert_eq!(answer, Answer::Done);
+    }
+
+    /// A market of one gateway (node 1, with the uplink) and stalls (from node 2 on), all members.
+    pub fn market(seed: u64, stalls: usize) -> Self {
+        let mut simulation = Simulation::new(seed);
+        let gateway = simulation.add();
+        simulation.uplink(gateway, true);
+        simulation.invite(gateway, "");
+        for number in 1..=stalls {
+            let index = simulation.add();
+            simulation.invite(index, &format!("stall-{number}"));
+        }
+        let last = simulation.nodes.len();
+        simulation.until("everybody joins", 120_000, |simulation| {
+            (1..last).all(|index| simulation.status(index).role != "none")
+        });
+        for index in 2..last {
+            simulation.publish(index);
+        }
+        simulation.until("everybody has every catalog", 120_000, |simulation| {
+            (1..last).all(|index| match simulation.ask(index, Request::CatalogCounts) {
+                Answer::CatalogCounts(counts) => counts.len() == stalls,
+                _ => false,
+            })
+        });
+        simulation
+    }
+
+    /// Publishes three products of a stall.
+    pub fn publish(&mut self, index: usize) {
+        let products = (1..=3_u64)
+            .map(|number| ProductView {
+                sku: format!("P{number}"),
+                name: format!("Product {number} of node {index}"),
+                price: 100 * number + 50,
+                taxes: vec!["standard".into()],
+                unit: "piece".into(),
+                ..ProductView::default()
+            })
+            .collect();
+        assert_eq!(self.ask(index, Request::PublishProducts(products)), Answer::Done);
+    }
+
+    /// Records a sale.
+    pub fn sell(&mut self, index: usize, key: &str) -> SaleView {
+        match self.try_sell(index, key, 1) {
+            Answer::Sale(sale) => sale,
+            other => panic!("node {index} could not sell: {other:?}"),
+        }
+    }
+
+    /// Asks to record a sale of some units of the second product.
+    pub fn try_sell(&mut self, index: usize, key: &str, quantity: u64) -> Answer {
+        let card = key.len() % 2 == 0;
+        let tender = OrderTender {
+            kind: if card { TenderKind::Card } else { TenderKind::Cash },
+            amount: None,
+            token: if card { "tok_visa_4242".into() } else { String::new() },
+            given: None,
+        };
+        let line = OrderLine { sku: "P2".into(), quantity: quantity.to_string(), price: None };
+        let order = SaleOrder {
+            idempotency_key: key.into(),
+            lines: vec![line],
+            tenders: vec![tender],
+            operator: "Ada".into(),
+            note: "MARKER-clear-text-note".into(),
+            rehearsal: false,
+        };
+        self.ask(index, Request::RecordSale(order))
+    }
+
+    /// Closes a batch at the hub, or says what it would be.
+    pub fn settle(&mut self, dry_run: bool) -> SettlementView {
+        match self.ask(0, Request::Settle { dry_run }) {
+            Answer::Settlement(settlement) => settlement,
+            other => panic!("settle: {other:?}"),
+        }
+    }
+
+    /// The whole export of a node.
+    pub fn export(&mut self, index: usize) -> Vec<u8> {
+        let (mut file, mut cursor) = (Vec::new(), Vec::new());
+        loop {
+            match self.ask(index, Request::Export { cursor }) {
+                Answer::Export { bytes, cursor: next } => {
+                    file.extend(bytes);
+                    if next.is_empty() {
+                        return file;
+                    }
+                    cursor = next;
+                }
+                other => panic!("export: {other:?}"),
+            }
+        }
+    }
+
+    /// Why something is, or isn't, here.
+    pub fn explain(&mut self, index: usize, subject: ExplainSubject) -> ExplainView {
+        match self.ask(index, Request::Explain(subject)) {
+            Answer::Explain(view) => view,
+            other => panic!("explain: {other:?}"),
+        }
+    }
+
+    /// Reasons of what stands in suspense at the hub.
+    pub fn suspense(&mut self) -> BTreeSet<String> {
+        self.settle(true).suspense.into_iter().map(|row| row.reason).collect()
+    }
+}
+
+/// The terms of every simulated market.
+pub fn market_order() -> MarketOrder {
+    MarketOrder {
+        name: "Simulated market".into(),
+        currency: "EUR".into(),
+        epoch: 1,
+        hub_name: "Hub".into(),
+        valid_ms: 90 * 24 * 3_600_000,
+        policy: PolicyView {
+            fee_rate: "5".into(),
+            prices_include_tax: true,
+            tax_rates: vec![("standard".into(), "20".into())],
+            carriers: 3,
+            card_floor_limit: 0,
+        },
+    }
+}

@@ -1,0 +1,82 @@
+//! Promises of the whole node, shown in the simulator.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use stallmesh_node::engine::{Answer, Request, SaleState, recompute};
+use stallmesh_tests::simulation::Simulation;
+
+#[test]
+fn stalls_join_through_each_other_and_share_their_catalogs() {
+    let mut market = Simulation::market(1, 4);
+    for index in 1..6 {
+        let Answer::Members(members) = market.ask(index, Request::Members) else { panic!() };
+        assert_eq!(members.len(), 6, "hub, gateway and four stalls");
+    }
+}
+
+#[test]
+fn sales_without_an_uplink_are_copied_and_settle_once_it_is_back() {
+    let mut market = Simulation::market(2, 4);
+    market.uplink(1, false);
+    for index in 2..6 {
+        for number in 0..5 {
+            market.sell(index, &format!("sale-{index}-{number}"));
+        }
+    }
+    market.until("every sale has a copy", 30_000, |market| {
+        (2..6).all(|index| market.status(index).sales.copied == 5)
+    });
+    assert_eq!(market.settle(true).posted, 0, "nothing can be at the hub");
+    market.uplink(1, true);
+    market.until("every sale is at the hub", 60_000, |market| {
+        (2..6).all(|index| market.status(index).sales.at_the_hub == 5)
+    });
+    let dry = market.settle(true);
+    let settlement = market.settle(false);
+    assert_eq!((settlement.posted, settlement.suspense.len()), (20, 0));
+    assert_eq!(dry.digest, settlement.digest);
+    assert!(settlement.sums.iter().all(|(_, sum)| *sum == 0));
+    market.until("every stall has its statement", 60_000, |market| {
+        (2..6).all(|index| market.status(index).sales.settled == 5)
+    });
+    let export = market.export(0);
+    for seed in 0..5 {
+        let recomputed = recompute(export.as_slice(), Some(market.root), seed).unwrap();
+        assert_eq!(recomputed.reconciliation.digest().to_string(), settlement.digest);
+    }
+}
+
+#[test]
+fn a_sale_of_a_device_that_never_comes_back_is_settled_from_its_neighbours_copy() {
+    let mut market = Simulation::market(3, 3);
+    market.uplink(1, false);
+    for number in 0..30 {
+        market.sell(2, &format!("older-{number}"));
+    }
+    market.run_for(2_000);
+    let sale = market.sell(2, "the last one");
+    market.until("one neighbour holds it", 10_000, |market| {
+        matches!(market.ask(2, Request::Sale(sale.sale)), Answer::Sale(view) if view.state >= SaleState::Copied)
+    });
+    market.kill(2);
+    market.uplink(1, true);
+    market.until("its sales are settled", 60_000, |market| market.settle(true).posted == 31);
+}
+
+#[test]
+fn a_carrier_cannot_read_what_it_carries() {
+    let mut market = Simulation::market(4, 3);
+    market.uplink(1, false);
+    market.sell(2, "a");
+    market.until("copied", 10_000, |market| market.status(2).sales.copied == 1);
+    let carriers: Vec<usize> = (1..5).filter(|index| *index != 2 && market.status(*index).custody.held_entries > 0).collect();
+    assert!(!carriers.is_empty());
+    for carrier in carriers {
+        for marker in [b"MARKER-clear-text-note".as_slice(), b"tok_visa_4242", b"Ada"] {
+            assert!(!market.nodes[carrier].disk.contains(marker));
+        }
+        let export = market.export(carrier);
+        let recomputed = recompute(export.as_slice(), None, 0).unwrap();
+        assert!(recomputed.sales.is_empty(), "a carrier's export opens nothing");
+    }
+    assert!(market.nodes[2].disk.contains(b"P2"), "the seller's own disk does: the search can find something");
+}
