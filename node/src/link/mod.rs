@@ -4,7 +4,14 @@
 //! ([`crate::mesh`] over libp2p, [`crate::uplink`] over quinn) turn sockets into [`LinkEvent`]s and carry out
 //! [`LinkCommand`]s; they decide nothing about the market. The simulator implements the same two enums.
 
+mod streams;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use stallmesh_protocol::DeviceId;
+
+pub(crate) use self::streams::{FrameQueue, read_frames, write_frames};
 
 /// Names a link for the life of the process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -156,4 +163,18 @@ pub enum LinkCommand {
         /// What it may do.
         admission: Admission,
     },
+}
+
+/// Where a shell puts what has happened. Bounded: a shell that runs ahead of the engine waits, and stops reading.
+pub type LinkEvents = tokio::sync::mpsc::Sender<LinkEvent>;
+
+/// Numbers for links; one for all shells of a process.
+#[derive(Clone, Debug, Default)]
+pub struct LinkNumbers(Arc<AtomicU64>);
+
+impl LinkNumbers {
+    /// The next number.
+    pub fn next(&self) -> LinkId {
+        LinkId(self.0.fetch_add(1, Ordering::Relaxed) + 1)
+    }
 }

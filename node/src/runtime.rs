@@ -1,0 +1,316 @@
+//! A running node: the engine on a thread of its own, and around it the shells that carry out what it decides.
+//!
+//! The engine's thread takes whatever has come in, handles all of it, commits once, and then lets the effects out: so
+//! callers that come at the same time share a commit, and no socket ever waits for a disk.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::config::Config;
+use crate::engine::{
+    Answer, Effect, Engine, EngineError, Failure, FailureCode, Input, Notice, Now, Request, RequestId,
+    Settings,
+};
+use crate::identity::{self, IdentityError};
+use crate::link::{LinkCommand, LinkEvent, LinkNumbers, Road};
+use crate::mesh::{self, MeshConfig, MeshError};
+use crate::store::{CACHE_BYTES, RedbStore, StoreError};
+use crate::uplink::{self, UplinkConfig, UplinkError};
+
+/// Inputs that are handled before one commit.
+const TURN_MAX: usize = 256;
+/// Link events that wait for the engine; then the shells stop reading.
+const LINK_EVENTS_MAX: usize = 256;
+/// Requests that wait for the engine; then callers are told that the node is busy.
+const REQUESTS_MAX: usize = 1024;
+/// A request that isn't answered in this time has failed for its caller; what it wrote stands.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// The longest sleep of the engine's thread: suspended machines wake up late, not never.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// Why a node could not start, or has stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The data directory can't be made or read.
+    #[error("{path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Keys.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The mesh.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// The uplink.
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    /// A thread could not be made, or has broken down.
+    #[error("the node has stopped: {0}")]
+    Stopped(String),
+}
+
+type Asked = (Request, oneshot::Sender<Answer>);
+
+/// Asks a running node. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    requests: mpsc::Sender<Asked>,
+    notices: broadcast::Sender<Notice>,
+}
+
+impl NodeHandle {
+    /// Asks, and waits for the answer; it comes after what the request wrote is durable.
+    pub async fn ask(&self, request: Request) -> Answer {
+        let unavailable = |detail: &str| Answer::Failed(Failure::new(FailureCode::EUnavailable, detail));
+        let (sender, receiver) = oneshot::channel();
+        match self.requests.try_send((request, sender)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return unavailable("the node is busy: try again"),
+            Err(mpsc::error::TrySendError::Closed(_)) => return unavailable("the node has stopped"),
+        }
+        match tokio::time::timeout(ANSWER_WITHIN, receiver).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => unavailable("the node has stopped; whether it was done is known after its restart"),
+            Err(_) => unavailable("no answer in time; send the same request again"),
+        }
+    }
+
+    /// What changes from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
+        self.notices.subscribe()
+    }
+}
+
+/// A node that runs.
+#[derive(Debug)]
+pub struct RunningNode {
+    /// To ask it.
+    pub handle: NodeHandle,
+    stop: Option<oneshot::Sender<()>>,
+    ended: oneshot::Receiver<Result<(), NodeError>>,
+}
+
+impl RunningNode {
+    /// Waits until the node has stopped by itself: an error of its disk, say.
+    pub async fn ended(&mut self) -> NodeError {
+        match (&mut self.ended).await {
+            Ok(Ok(())) => NodeError::Stopped("it was asked to".into()),
+            Ok(Err(error)) => error,
+            Err(_) => NodeError::Stopped("its engine broke down; see the log".into()),
+        }
+    }
+
+    /// Stops the node after what it is doing.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.ended).await;
+    }
+}
+
+/// Makes the data directory, readable by its owner alone.
+///
+/// # Errors
+/// The system refuses.
+pub fn make_directory(directory: &Path) -> Result<(), NodeError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|source| NodeError::Directory { path: directory.to_owned(), source })
+}
+
+/// Opens the node of a data directory and starts it. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// Keys, store or sockets can't be used; nothing runs then.
+pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError> {
+    make_directory(directory)?;
+    let store = RedbStore::open(directory, CACHE_BYTES)?;
+    let identity = identity::load_or_create(directory)?;
+    let seed = *identity.device.seed();
+    let settings = Settings {
+        name: config.name.clone(),
+        uplink_enabled: config.uplink.enabled,
+        uplink_addresses: config.uplink.addresses.clone(),
+        peers: config.mesh.peers.clone(),
+        advertise: config.mesh.advertise.clone(),
+        custody_bytes_max: config.custody.bytes_max,
+        checkpoint_every_ms: config.hub.checkpoint_every_ms.max(100),
+        degree: config.mesh.degree.max(1),
+    };
+    let clock = Clock::start();
+    let engine = Engine::open(store, identity, settings, identity::random()?, clock.now())?;
+
+    let numbers = LinkNumbers::default();
+    let (events, event_receiver) = mpsc::channel(LINK_EVENTS_MAX);
+    let (mesh_commands, mesh_receiver) = mpsc::unbounded_channel();
+    let (uplink_commands, uplink_receiver) = mpsc::unbounded_channel();
+    let mesh_config = MeshConfig {
+        listen: config.mesh.listen.clone(),
+        mdns: config.mesh.mdns,
+        connections_max: config.mesh.connections_max,
+    };
+    mesh::start(&seed, &mesh_config, numbers.clone(), events.clone(), mesh_receiver)?;
+    let uplink_config = UplinkConfig { listen: config.uplink.listen, reset_key: Some(reset_key(&seed)) };
+    uplink::start(&seed, &uplink_config, numbers, events, uplink_receiver)?;
+
+    let (requests, request_receiver) = mpsc::channel(REQUESTS_MAX);
+    let (notices, _) = broadcast::channel(1024);
+    let (stop, stopped) = oneshot::channel();
+    let (ended_sender, ended) = oneshot::channel();
+    let turn = Turn {
+        engine,
+        clock,
+        roads: HashMap::from([(Road::Mesh, mesh_commands), (Road::Uplink, uplink_commands)]),
+        waiting: HashMap::new(),
+        next_request: 1,
+        notices: notices.clone(),
+    };
+    std::thread::Builder::new()
+        .name("engine".into())
+        .spawn(move || {
+            let result = run_engine(turn, event_receiver, request_receiver, stopped);
+            let _ = ended_sender.send(result);
+        })
+        .map_err(|error| NodeError::Stopped(format!("no thread for the engine: {error}")))?;
+    Ok(RunningNode { handle: NodeHandle { requests, notices }, stop: Some(stop), ended })
+}
+
+fn reset_key(seed: &[u8; 32]) -> [u8; 64] {
+    let mut key = [0; 64];
+    blake3::Hasher::new_derive_key("stallmesh 1 uplink reset key").update(seed).finalize_xof().fill(&mut key);
+    key
+}
+
+/// The machine's clocks.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Clock { start: Instant::now() }
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { monotonic_ms: self.start.elapsed().as_millis() as u64, wall_ms: wall.as_millis() as u64 }
+    }
+}
+
+struct Turn {
+    engine: Engine<RedbStore>,
+    clock: Clock,
+    roads: HashMap<Road, mpsc::UnboundedSender<LinkCommand>>,
+    waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
+    next_request: u64,
+    notices: broadcast::Sender<Notice>,
+}
+
+fn run_engine(
+    mut turn: Turn,
+    mut events: mpsc::Receiver<LinkEvent>,
+    mut requests: mpsc::Receiver<Asked>,
+    mut stopped: oneshot::Receiver<()>,
+) -> Result<(), NodeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .map_err(|error| NodeError::Stopped(error.to_string()))?;
+    turn.finish()?;
+    loop {
+        let now = turn.clock.now().monotonic_ms;
+        let sleep = turn
+            .engine
+            .poll_timeout()
+            .map_or(SLEEP_MAX, |at| Duration::from_millis(at.saturating_sub(now)).min(SLEEP_MAX));
+        let first = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = &mut stopped => None,
+                asked = requests.recv() => Some(asked.map_or(Input::Tick, |asked| turn.ask(asked))),
+                event = events.recv() => Some(event.map_or(Input::Tick, Input::Link)),
+                () = tokio::time::sleep(sleep) => Some(Input::Tick),
+            }
+        });
+        let Some(first) = first else { return Ok(()) };
+        let tick = first == Input::Tick;
+        turn.handle(first);
+        for _ in 0..TURN_MAX {
+            // Whoever waits at the till goes before whatever comes over the network.
+            if let Ok(asked) = requests.try_recv() {
+                let input = turn.ask(asked);
+                turn.handle(input);
+            } else if let Ok(event) = events.try_recv() {
+                turn.handle(Input::Link(event));
+            } else {
+                break;
+            }
+        }
+        if !tick && turn.engine.poll_timeout().is_some_and(|at| at <= turn.clock.now().monotonic_ms) {
+            turn.handle(Input::Tick);
+        }
+        turn.finish()?;
+    }
+}
+
+impl Turn {
+    fn ask(&mut self, (request, sender): Asked) -> Input {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.waiting.insert(id, sender);
+        Input::Request(id, request)
+    }
+
+    fn handle(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.engine.handle(input, now);
+    }
+
+    /// Commits what the turn has written, and lets its effects out.
+    fn finish(&mut self) -> Result<(), NodeError> {
+        if let Err(error) = self.engine.commit(self.clock.now()) {
+            for (_, sender) in self.waiting.drain() {
+                let code = match &error {
+                    EngineError::Store(StoreError::Full { .. }) => FailureCode::EStorageFull,
+                    _ => FailureCode::EUnavailable,
+                };
+                let _ = sender.send(Answer::Failed(Failure::new(code, error.to_string())));
+            }
+            return Err(error.into());
+        }
+        while let Some(effect) = self.engine.poll_effect() {
+            match effect {
+                Effect::Answer(id, answer) => {
+                    if let Some(sender) = self.waiting.remove(&id) {
+                        let _ = sender.send(answer);
+                    }
+                }
+                Effect::Notice(notice) => {
+                    let _ = self.notices.send(notice);
+                }
+                Effect::Link(road, command) => {
+                    if let Some(commands) = self.roads.get(&road) {
+                        let _ = commands.send(command);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

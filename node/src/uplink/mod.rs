@@ -1,0 +1,360 @@
+//! The way to the hub over the wide network: quinn directly, with connection migration on.
+//!
+//! Device keys are the TLS identities (raw public keys, RFC 7250), so who is at the other end is proved by the handshake
+//! itself; whether it is a hub of the market is the engine's to judge. A channel is a bidirectional stream whose first
+//! byte names it; the accepting side answers with one byte once it takes it, and only then frames flow. Each side writes
+//! on streams that it opened itself.
+//!
+//! Early data (0-RTT) is off.
+
+mod tls;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use quinn::{Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use stallmesh_protocol::DeviceId;
+use tokio::sync::mpsc;
+
+use crate::link::{
+    Admission, Channel, FrameQueue, LinkCommand, LinkEvent, LinkEvents, LinkId, LinkNumbers, Road, read_frames,
+    write_frames,
+};
+
+/// Nothing was heard for so long: the path is gone.
+const IDLE: Duration = Duration::from_secs(10);
+/// The node says that it lives, well below the idle time.
+const KEEP_ALIVE: Duration = Duration::from_secs(3);
+/// A handshake that takes longer has failed.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A peer that hasn't admitted us yet resets the stream; it is opened again after this time, then less often.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// What the uplink is configured with.
+#[derive(Clone, Debug, Default)]
+pub struct UplinkConfig {
+    /// A hub listens here (UDP).
+    pub listen: Option<SocketAddr>,
+    /// 64 secret bytes that stay the same over restarts: a node then notices a restarted hub at once.
+    pub reset_key: Option<[u8; 64]>,
+}
+
+/// Why the uplink could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("the uplink could not start: {0}")]
+pub struct UplinkError(String);
+
+/// Devices that are members, by the engine's word.
+#[derive(Clone, Debug, Default)]
+struct Gate(Arc<RwLock<std::collections::HashSet<DeviceId>>>);
+
+impl Gate {
+    fn is_member(&self, device: &DeviceId) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(device)
+    }
+
+    fn set(&self, device: DeviceId, member: bool) {
+        let mut members = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if member {
+            members.insert(device);
+        } else {
+            members.remove(&device);
+        }
+    }
+}
+
+struct LinkState {
+    connection: Connection,
+    queues: HashMap<Channel, FrameQueue>,
+}
+
+enum Report {
+    Connected { connection: Connection, peer: DeviceId, dialled: bool, address: String },
+    Failed { address: String, reason: String },
+    Ended { link: LinkId, reason: String },
+}
+
+struct Uplink {
+    endpoint: Endpoint,
+    client: quinn::ClientConfig,
+    identity: tls::Identity,
+    events: LinkEvents,
+    numbers: LinkNumbers,
+    gate: Gate,
+    links: HashMap<LinkId, LinkState>,
+    reports: mpsc::UnboundedSender<Report>,
+}
+
+/// Starts the uplink; it runs until `commands` is dropped. Must be called inside a tokio runtime.
+///
+/// # Errors
+/// The address can't be listened on, or the device key can't be used.
+pub fn start(
+    seed: &[u8; 32],
+    config: &UplinkConfig,
+    numbers: LinkNumbers,
+    events: LinkEvents,
+    commands: mpsc::UnboundedReceiver<LinkCommand>,
+) -> Result<tokio::task::JoinHandle<()>, UplinkError> {
+    let text = |error: &dyn std::fmt::Display| UplinkError(error.to_string());
+    let identity = tls::Identity::new(seed).map_err(|error| text(&error))?;
+    let transport = Arc::new(transport());
+    let client = identity.client_config(None, transport.clone()).map_err(|error| text(&error))?;
+    let mut endpoint_config = quinn::EndpointConfig::default();
+    let server = match config.listen {
+        Some(_) => {
+            if let Some(key) = &config.reset_key {
+                endpoint_config = tls::endpoint_config(key);
+            }
+            Some(identity.server_config(transport).map_err(|error| text(&error))?)
+        }
+        None => None,
+    };
+    let address = config.listen.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+    let socket = std::net::UdpSocket::bind(address)
+        .map_err(|error| UplinkError(format!("UDP address {address} can't be listened on: {error}")))?;
+    let runtime = quinn::default_runtime().ok_or_else(|| UplinkError("no tokio runtime".into()))?;
+    let listening = config.listen.is_some();
+    let endpoint = Endpoint::new(endpoint_config, server, socket, runtime).map_err(|error| text(&error))?;
+    let (reports, report_receiver) = mpsc::unbounded_channel();
+    let uplink = Uplink {
+        endpoint,
+        client,
+        identity,
+        events,
+        numbers,
+        gate: Gate::default(),
+        links: HashMap::new(),
+        reports,
+    };
+    Ok(tokio::spawn(uplink.run(commands, report_receiver, listening)))
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    // Small windows: a hub holds a thousand of these.
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(8))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(512 * 1024))
+        .receive_window(VarInt::from_u32(1024 * 1024))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .datagram_receive_buffer_size(None);
+    if let Ok(idle) = IdleTimeout::try_from(IDLE) {
+        transport.max_idle_timeout(Some(idle));
+    }
+    transport
+}
+
+impl Uplink {
+    async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<LinkCommand>,
+        mut reports: mpsc::UnboundedReceiver<Report>,
+        listening: bool,
+    ) {
+        if listening && let Ok(address) = self.endpoint.local_addr() {
+            self.emit(LinkEvent::Listening { road: Road::Uplink, address: address.to_string() }).await;
+        }
+        let endpoint = self.endpoint.clone();
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => break,
+                },
+                Some(incoming) = endpoint.accept(), if listening => self.accept(incoming),
+                Some(report) = reports.recv() => self.report(report).await,
+            }
+        }
+        self.endpoint.close(VarInt::from_u32(0), b"the node stops");
+        for state in self.links.values() {
+            state.queues.values().for_each(FrameQueue::close);
+        }
+    }
+
+    async fn emit(&self, event: LinkEvent) {
+        // The engine is gone only when the process ends.
+        let _ = self.events.send(event).await;
+    }
+
+    fn accept(&self, incoming: quinn::Incoming) {
+        // An address that hasn't proved itself costs a stateless answer only.
+        if !incoming.remote_address_validated() && self.links.len() > 64 {
+            let _ = incoming.retry();
+            return;
+        }
+        let reports = self.reports.clone();
+        tokio::spawn(async move {
+            let address = incoming.remote_address().to_string();
+            if let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, incoming).await
+                && let Some(peer) = tls::peer(&connection)
+            {
+                let _ = reports.send(Report::Connected { connection, peer, dialled: false, address });
+            }
+        });
+    }
+
+    fn command(&mut self, command: LinkCommand) {
+        match command {
+            LinkCommand::Dial { address, peer, .. } => self.dial(address, peer),
+            LinkCommand::Send { link, channel, frame } => self.send(link, channel, frame),
+            LinkCommand::Close { link, reason } => {
+                if let Some(state) = self.links.get(&link) {
+                    state.connection.close(VarInt::from_u32(1), reason.as_bytes());
+                }
+            }
+            LinkCommand::Admit { device, admission } => self.gate.set(device, admission == Admission::Member),
+        }
+    }
+
+    fn dial(&self, address: String, peer: Option<DeviceId>) {
+        let (endpoint, reports) = (self.endpoint.clone(), self.reports.clone());
+        let client = match peer {
+            None => Ok(self.client.clone()),
+            Some(_) => self.identity.client_config(peer, Arc::new(transport())).map_err(|error| error.to_string()),
+        };
+        tokio::spawn(async move {
+            let connecting = async {
+                let resolved = tokio::net::lookup_host(&address)
+                    .await
+                    .map_err(|error| format!("{address}: {error}"))?
+                    .next()
+                    .ok_or_else(|| format!("{address}: no such host"))?;
+                let connecting =
+                    endpoint.connect_with(client?, resolved, "stallmesh").map_err(|error| error.to_string())?;
+                connecting.await.map_err(|error| error.to_string())
+            };
+            let report = match tokio::time::timeout(HANDSHAKE, connecting).await {
+                Ok(Ok(connection)) => match tls::peer(&connection) {
+                    Some(peer) => Report::Connected { connection, peer, dialled: true, address },
+                    None => Report::Failed { address, reason: "its key is no device key".into() },
+                },
+                Ok(Err(reason)) => Report::Failed { address, reason },
+                Err(_) => Report::Failed { address, reason: "no answer: is UDP to this address let through?".into() },
+            };
+            let _ = reports.send(report);
+        });
+    }
+
+    async fn report(&mut self, report: Report) {
+        match report {
+            Report::Failed { address, reason } => {
+                self.emit(LinkEvent::DialFailed { road: Road::Uplink, address, reason }).await;
+            }
+            Report::Connected { connection, peer, dialled, address } => {
+                let link = self.numbers.next();
+                self.links.insert(link, LinkState { connection: connection.clone(), queues: HashMap::new() });
+                self.emit(LinkEvent::Up { link, peer, road: Road::Uplink, dialled, address }).await;
+                let (gate, events, reports) = (self.gate.clone(), self.events.clone(), self.reports.clone());
+                tokio::spawn(async move {
+                    let reason = accept_streams(connection, link, peer, gate, events).await;
+                    let _ = reports.send(Report::Ended { link, reason });
+                });
+            }
+            Report::Ended { link, reason } => {
+                if let Some(state) = self.links.remove(&link) {
+                    state.queues.values().for_each(FrameQueue::close);
+                    state.connection.close(VarInt::from_u32(0), b"");
+                    self.emit(LinkEvent::Down { link, reason }).await;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, link: LinkId, channel: Channel, frame: Vec<u8>) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let queue = state.queues.entry(channel).or_insert_with(|| {
+            let queue = FrameQueue::default();
+            tokio::spawn(write_channel(state.connection.clone(), queue.clone(), link, channel, self.events.clone()));
+            queue
+        });
+        if queue.push(frame).is_err() {
+            tracing::warn!(?link, ?channel, "a link that takes nothing is given up");
+            state.connection.close(VarInt::from_u32(2), b"too much waits on this link");
+        }
+    }
+}
+
+fn channel_byte(channel: Channel) -> u8 {
+    match channel {
+        Channel::Join => 0,
+        Channel::Live => 1,
+        Channel::Bulk => 2,
+    }
+}
+
+/// Takes the streams that a peer opens, until the connection ends; why it ended.
+async fn accept_streams(
+    connection: Connection,
+    link: LinkId,
+    peer: DeviceId,
+    gate: Gate,
+    events: LinkEvents,
+) -> String {
+    loop {
+        let (send, receive) = match connection.accept_bi().await {
+            Ok(streams) => streams,
+            Err(error) => return error.to_string(),
+        };
+        let (gate, events, connection) = (gate.clone(), events.clone(), connection.clone());
+        tokio::spawn(async move {
+            if let Err(reason) = take_stream(send, receive, link, &peer, &gate, events).await {
+                connection.close(VarInt::from_u32(3), reason.as_bytes());
+            }
+        });
+    }
+}
+
+async fn take_stream(
+    mut send: SendStream,
+    mut receive: RecvStream,
+    link: LinkId,
+    peer: &DeviceId,
+    gate: &Gate,
+    events: LinkEvents,
+) -> Result<(), String> {
+    let mut name = [0];
+    let named = tokio::time::timeout(HANDSHAKE, receive.read_exact(&mut name)).await;
+    let channel = Channel::ALL.into_iter().find(|channel| channel_byte(*channel) == name[0]);
+    let allowed = channel.filter(|channel| *channel == Channel::Join || gate.is_member(peer));
+    let (Ok(Ok(())), Some(channel)) = (named, allowed) else {
+        // As if it did not exist: a stranger learns nothing about what there is.
+        let _ = receive.stop(VarInt::from_u32(0));
+        let _ = send.reset(VarInt::from_u32(0));
+        return Ok(());
+    };
+    send.write_all(&[1]).await.map_err(|error| error.to_string())?;
+    let _ = send.finish();
+    read_frames(receive, link, channel, events).await
+}
+
+/// Opens a channel, again and again until the peer takes it, and writes its frames.
+async fn write_channel(connection: Connection, queue: FrameQueue, link: LinkId, channel: Channel, events: LinkEvents) {
+    let mut wait = RETRY_MIN;
+    while connection.close_reason().is_none() {
+        match open_channel(&connection, channel).await {
+            Some(send) => {
+                wait = RETRY_MIN;
+                if write_frames(send, queue.clone(), link, channel, events.clone()).await.is_ok() {
+                    return;
+                }
+            }
+            None => {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_MAX);
+            }
+        }
+    }
+}
+
+async fn open_channel(connection: &Connection, channel: Channel) -> Option<SendStream> {
+    let (mut send, mut receive) = connection.open_bi().await.ok()?;
+    send.write_all(&[channel_byte(channel)]).await.ok()?;
+    let mut answer = [0];
+    receive.read_exact(&mut answer).await.ok()?;
+    (answer[0] == 1).then_some(send)
+}

@@ -1,0 +1,237 @@
+//! Device keys as TLS identities: raw public keys (RFC 7250), Ed25519 only, TLS 1.3.
+
+use std::sync::Arc;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use stallmesh_protocol::DeviceId;
+use stallmesh_protocol::sign::DeviceKey;
+
+/// The application protocol of both sides.
+const ALPN: &[u8] = b"stallmesh/1";
+/// SubjectPublicKeyInfo of an Ed25519 key up to the key itself (RFC 8410).
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// PKCS #8 of an Ed25519 seed up to the seed itself (RFC 8410).
+const PKCS8_PREFIX: [u8; 16] =
+    [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+
+/// This device, as TLS shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Identity {
+    provider: Arc<CryptoProvider>,
+    key: Arc<CertifiedKey>,
+}
+
+impl Identity {
+    pub(super) fn new(seed: &[u8; 32]) -> Result<Self, Error> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let pkcs8 = [PKCS8_PREFIX.as_slice(), seed].concat();
+        let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8));
+        let key = provider.key_provider.load_private_key(private)?;
+        let spki = [SPKI_PREFIX.as_slice(), DeviceKey::from_seed(seed).id().as_bytes()].concat();
+        let key = Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki)], key));
+        Ok(Identity { provider, key })
+    }
+
+    /// Connects to `expected`, or to whoever answers and proves its key.
+    pub(super) fn client_config(
+        &self,
+        expected: Option<DeviceId>,
+        transport: Arc<quinn::TransportConfig>,
+    ) -> Result<quinn::ClientConfig, Error> {
+        let resolver = Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(self.key.clone()));
+        let verifier = Arc::new(Verifier { provider: self.provider.clone(), expected });
+        let mut config = rustls::ClientConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_client_cert_resolver(resolver);
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.enable_early_data = false;
+        let crypto = QuicClientConfig::try_from(config).map_err(|error| Error::General(error.to_string()))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(transport);
+        Ok(config)
+    }
+
+    /// Takes connections of every device that proves its key; the gate decides what it may do.
+    pub(super) fn server_config(&self, transport: Arc<quinn::TransportConfig>) -> Result<quinn::ServerConfig, Error> {
+        let resolver = Arc::new(rustls::server::AlwaysResolvesServerRawPublicKeys::new(self.key.clone()));
+        let verifier = Arc::new(Verifier { provider: self.provider.clone(), expected: None });
+        let mut config = rustls::ServerConfig::builder_with_provider(self.provider.clone())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        // Verifiers are not called on resumption: a full handshake each time, until early data needs more.
+        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        let crypto = QuicServerConfig::try_from(config).map_err(|error| Error::General(error.to_string()))?;
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(transport).migration(true);
+        Ok(config)
+    }
+}
+
+/// A reset key that stays the same lets nodes notice a restarted hub at once, instead of after the idle time.
+pub(super) fn endpoint_config(key: &[u8; 64]) -> quinn::EndpointConfig {
+    let reset = rustls_hmac(key);
+    quinn::EndpointConfig::new(reset)
+}
+
+fn rustls_hmac(key: &[u8; 64]) -> Arc<dyn quinn::crypto::HmacKey> {
+    Arc::new(Blake3Hmac(*blake3::hash(key).as_bytes()))
+}
+
+/// The keyed hash behind stateless resets (RFC 9000, 10.3.2): BLAKE3's keyed mode is a MAC.
+struct Blake3Hmac([u8; 32]);
+
+impl quinn::crypto::HmacKey for Blake3Hmac {
+    fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
+        let mut output = blake3::Hasher::new_keyed(&self.0).update(data).finalize_xof();
+        output.fill(signature_out);
+    }
+
+    fn signature_len(&self) -> usize {
+        32
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), quinn::crypto::CryptoError> {
+        let mut expected = vec![0; signature.len()];
+        self.sign(data, &mut expected);
+        // Reset tokens are compared by whoever receives them, over the network: time says nothing here.
+        if expected == signature { Ok(()) } else { Err(quinn::crypto::CryptoError) }
+    }
+}
+
+/// The device at the other end, as the handshake proved it.
+pub(super) fn peer(connection: &quinn::Connection) -> Option<DeviceId> {
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast_ref::<Vec<CertificateDer<'static>>>()?;
+    device_of(chain.first()?)
+}
+
+fn device_of(spki: &[u8]) -> Option<DeviceId> {
+    DeviceId::try_from(spki.strip_prefix(&SPKI_PREFIX)?).ok()
+}
+
+/// Takes a device key, or one device's key; the handshake's signature proves that the peer holds it.
+#[derive(Debug)]
+struct Verifier {
+    provider: Arc<CryptoProvider>,
+    expected: Option<DeviceId>,
+}
+
+impl Verifier {
+    fn check(&self, key: &CertificateDer<'_>) -> Result<(), Error> {
+        let device = device_of(key).ok_or_else(|| Error::General("not an Ed25519 raw public key".into()))?;
+        match self.expected {
+            Some(expected) if expected != device => {
+                Err(Error::General(format!("another device answers there: {device}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        if signature.scheme != SignatureScheme::ED25519 {
+            return Err(Error::General("only Ed25519 signs here".into()));
+        }
+        verify_tls13_signature_with_raw_key(
+            message,
+            &SubjectPublicKeyInfoDer::from(key.as_ref()),
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.check(end_entity).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.3 only".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.check_signature(message, key, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.check(end_entity).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(Error::General("TLS 1.3 only".into()))
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        key: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.check_signature(message, key, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+
+    fn requires_raw_public_keys(&self) -> bool {
+        true
+    }
+}
