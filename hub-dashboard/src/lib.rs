@@ -1,1 +1,36 @@
-//! placeholder
+//! The web pages that a Stallmesh node serves, embedded in its binary. No outside host, no inline script or style.
+
+/// One file of a page.
+#[derive(Clone, Copy, Debug)]
+pub struct Asset {
+    /// Its media type.
+    pub content_type: &'static str,
+    /// Its bytes.
+    pub bytes: &'static [u8],
+}
+
+/// The file at a path of the site.
+pub fn asset(path: &str) -> Option<Asset> {
+    let (content_type, bytes): (_, &[u8]) = match path {
+        "/" => ("text/html; charset=utf-8", include_bytes!("../pages/index.html")),
+        "/dashboard.js" => ("text/javascript; charset=utf-8", include_bytes!("../pages/dashboard.js")),
+        "/dashboard.css" => ("text/css; charset=utf-8", include_bytes!("../pages/dashboard.css")),
+        _ => return None,
+    };
+    Some(Asset { content_type, bytes })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_name_no_other_host_and_carry_no_inline_code() {
+        for path in ["/", "/dashboard.js", "/dashboard.css"] {
+            let text = asset(path).map(|asset| String::from_utf8_lossy(asset.bytes).into_owned()).unwrap_or_default();
+            assert!(!text.is_empty(), "{path}");
+            assert!(!text.contains("http://") && !text.contains("https://") && !text.contains("//cdn"), "{path}");
+            assert!(!text.contains("innerHTML") && !text.contains("style=\"") && !text.contains("onclick="), "{path}");
+        }
+    }
+}

@@ -1,9 +1,13 @@
 //! One running Stallmesh node.
 
+pub mod api;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod engine;
 pub mod hub;
 pub mod identity;
+pub mod import;
 pub mod link;
 pub mod mesh;
 pub mod runtime;

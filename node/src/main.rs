@@ -1,1 +1,7 @@
-fn main() {}
+//! The `stallmesh` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    stallmesh_node::cli::run()
+}

@@ -14,6 +14,7 @@ use std::io::Read;
 
 use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::entry::Part;
+use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::page::{PAGE_MAX, Page};
 use stallmesh_protocol::seal::{PartSecret, SealedAt};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogId, LogName, MarketId};
@@ -139,8 +140,8 @@ pub struct Recomputed {
 pub struct RecomputedSale {
     /// Sale id, hexadecimal.
     pub sale: String,
-    /// Who recorded it.
-    pub author: DeviceId,
+    /// Where its entry stands.
+    pub at: Position,
     /// Minor units.
     pub total: u64,
 }
@@ -223,7 +224,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
                 if let Ok(sale) = &sale {
                     sales.push(RecomputedSale {
                         sale: hex::encode(&sale.sale),
-                        author: name.author,
+                        at: super::views::position(held),
                         total: sale.total,
                     });
                 }

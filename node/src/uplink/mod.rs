@@ -156,7 +156,8 @@ impl Uplink {
         mut reports: mpsc::UnboundedReceiver<Report>,
         listening: bool,
     ) {
-        if listening && let Ok(address) = self.endpoint.local_addr() {
+        // An unspecified address leads nowhere; then the configured ones are what invites name.
+        if listening && let Ok(address) = self.endpoint.local_addr().map_err(drop).and_then(|address| (!address.ip().is_unspecified()).then_some(address).ok_or(())) {
             self.emit(LinkEvent::Listening { road: Road::Uplink, address: address.to_string() }).await;
         }
         let endpoint = self.endpoint.clone();

@@ -1,0 +1,286 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// The checkout mesh for pop-up markets: sells off line, carries sales through neighbours, settles at the hub.
+#[derive(Debug, Parser)]
+#[command(name = "stallmesh", version, after_help = "\
+Examples:
+  stallmesh demo                                            watch a whole market on this machine
+  stallmesh --data-dir hub market create \"Quay market\"      make a market and its hub
+  stallmesh --data-dir hub run                              run the hub
+  stallmesh --data-dir hub invite --stall river-ceramics    let a stall in
+  stallmesh --data-dir till join stallmesh:…                join, on the stall's device
+  stallmesh --data-dir till run                             run the stall's node
+  stallmesh --data-dir till sell 2xMUG-L --cash             record a sale
+
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 no node runs in the data directory, 4 the node refused.")]
+pub(crate) struct Arguments {
+    /// Where this node keeps its keys and data.
+    #[arg(long, global = true, env = "STALLMESH_DATA_DIR", default_value = "stallmesh-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// The configuration file.
+    #[arg(long, global = true, env = "STALLMESH_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a market.
+    #[command(subcommand)]
+    Market(MarketCommand),
+    /// Run this data directory's node until it is stopped.
+    Run,
+    /// Hub: make an invite for one device.
+    Invite(InviteArguments),
+    /// Join a market with an invite, or ask to.
+    Join(JoinArguments),
+    /// Hub: requests that wait for approval, with the codes to compare.
+    Requests,
+    /// Hub: admit the device whose screen shows this code.
+    Approve {
+        /// Six digits, as both screens show them: 123-456.
+        code: String,
+        /// For how many days.
+        #[arg(long, default_value_t = 30)]
+        days: u64,
+    },
+    /// Give a helper's device a narrower certificate of this stall.
+    Delegate(DelegateArguments),
+    /// End a device's certificate.
+    Revoke {
+        /// Its key, or the beginning of it.
+        device: String,
+        /// For people.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// Hub: let count what has arrived of a revoked device, too.
+    Raise {
+        /// Its key, or the beginning of it.
+        device: String,
+    },
+    /// Publish the products of a Shopify product CSV.
+    Import {
+        /// The file; `-` for standard input.
+        file: PathBuf,
+        /// The tax rate's name for taxable products.
+        #[arg(long, default_value = "")]
+        tax: String,
+    },
+    /// Record a sale.
+    Sell(SellArguments),
+    /// Sales of this device, newest first.
+    Sales {
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Search what all stalls offer.
+    Catalog {
+        /// Words that must stand in the name or SKU.
+        words: Vec<String>,
+        /// Of one stall.
+        #[arg(long)]
+        stall: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
+    /// All devices of the market.
+    Members,
+    /// This node: links, uplink, custody, sales.
+    Status,
+    /// Why a device, a sale or an entry is, or isn't, here yet.
+    Explain {
+        /// A device key, a sale id, or an entry's hash.
+        subject: String,
+    },
+    /// Hub: close a settlement batch and publish it.
+    Settle {
+        /// Say what it would be, and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Hub: balances and what stands in suspense.
+    Ledger,
+    /// Statements of this stall.
+    Statements,
+    /// Hub: the market's terms.
+    Policy(PolicyArguments),
+    /// Switch the way to the hub.
+    Uplink {
+        /// `up` or `down`.
+        #[arg(value_parser = ["up", "down"])]
+        state: String,
+    },
+    /// Always dial this peer, too.
+    Peer {
+        /// A multiaddr.
+        address: String,
+    },
+    /// Export and recompute.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Look into logs.
+    #[command(subcommand)]
+    Log(LogCommand),
+    /// Watch a whole market on this machine: processes, links, sales, trouble, settlement.
+    Demo(crate::demo::DemoArguments),
+    /// Counts a demo's sales, apart from everything that it counts.
+    #[command(hide = true)]
+    DemoCount(crate::demo::CountArguments),
+    /// The program's version and formats.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MarketCommand {
+    /// Make a market's keys and its first hub in the data directory. Needs no running node.
+    Create {
+        /// What people call the market.
+        name: String,
+        /// ISO 4217.
+        #[arg(long, default_value = "EUR")]
+        currency: String,
+        /// The market's share of a sale's net, in percent.
+        #[arg(long, default_value = "0")]
+        fee: String,
+        /// A tax rate as name=percent; may be given several times.
+        #[arg(long = "tax", value_name = "NAME=PERCENT")]
+        taxes: Vec<String>,
+        /// Prices include tax.
+        #[arg(long)]
+        tax_included: bool,
+        /// For how many days the hub's certificate is valid.
+        #[arg(long, default_value_t = 180)]
+        days: u64,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InviteArguments {
+    /// The stall's slug: lower-case letters, digits, hyphens. Without it: a gateway.
+    #[arg(long, default_value = "")]
+    pub(crate) stall: String,
+    /// What people call it.
+    #[arg(long, default_value = "")]
+    pub(crate) name: String,
+    /// For how many days the certificate will be valid.
+    #[arg(long, default_value_t = 30)]
+    pub(crate) days: u64,
+    /// For how many hours the invite can be used.
+    #[arg(long, default_value_t = 48)]
+    pub(crate) hours: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JoinArguments {
+    /// `stallmesh:…`
+    pub(crate) invite: String,
+    /// What people call this device.
+    #[arg(long, default_value = "")]
+    pub(crate) name: String,
+    /// Don't use the invite's right: ask a person at the hub, for this stall.
+    #[arg(long, value_name = "STALL")]
+    pub(crate) ask: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DelegateArguments {
+    /// The helper's device key, as `status` on it shows.
+    pub(crate) device: String,
+    /// The helper's seal key, as `status` on it shows.
+    pub(crate) seal_key: String,
+    /// What people call it.
+    #[arg(long, default_value = "helper")]
+    pub(crate) name: String,
+    /// What it may do: `sell`, `sell=5000` (minor units), `refund=2000`, `relay`, …; may be given several times.
+    #[arg(long = "scope", required = true)]
+    pub(crate) scopes: Vec<String>,
+    /// For how many hours.
+    #[arg(long, default_value_t = 12)]
+    pub(crate) hours: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SellArguments {
+    /// SKUs, each alone or as QUANTITYxSKU.
+    #[arg(required = true)]
+    pub(crate) lines: Vec<String>,
+    /// Paid in cash (the default).
+    #[arg(long, conflicts_with = "card")]
+    pub(crate) cash: bool,
+    /// Paid by card: the reader's token.
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) card: Option<String>,
+    /// Chosen by the caller; the same key is the same sale, however often it is sent.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// Mark it as a rehearsal: it never reaches the ledger.
+    #[arg(long)]
+    pub(crate) rehearsal: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArguments {
+    /// The market's share of a sale's net, in percent.
+    #[arg(long, default_value = "0")]
+    pub(crate) fee: String,
+    /// A tax rate as name=percent; may be given several times.
+    #[arg(long = "tax", value_name = "NAME=PERCENT")]
+    pub(crate) taxes: Vec<String>,
+    /// Prices include tax.
+    #[arg(long)]
+    pub(crate) tax_included: bool,
+    /// How many neighbours keep a copy of each sale.
+    #[arg(long, default_value_t = 3)]
+    pub(crate) carriers: u32,
+    /// The largest card payment without an uplink, in minor units; 0: no limit.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) card_floor_limit: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Write all logs that this node holds, and the secrets of what it can open, to a file.
+    Export {
+        /// The file.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Recompute the settlement from an export, on any machine.
+    Digest {
+        /// The file.
+        file: PathBuf,
+        /// The market's root key, or a file that holds it.
+        #[arg(long, value_name = "KEY")]
+        market_key: Option<String>,
+        /// Read the logs in an order drawn from this number: the result must not depend on it.
+        #[arg(long, default_value_t = 0)]
+        order: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogCommand {
+    /// Newest entries of a device.
+    Show {
+        /// Its key; this device where left out.
+        #[arg(long)]
+        author: Option<String>,
+        /// control, checkpoint, catalog, signal, sales or ledger.
+        #[arg(long)]
+        lane: Option<String>,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+}

@@ -1,0 +1,494 @@
+//! Carrying out commands.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use stallmesh_protocol::DeviceId;
+use stallmesh_protocol::seal::SealKey;
+use stallmesh_protocol::sign::DeviceKey;
+
+use super::CliError;
+use super::arguments::{
+    Arguments, AuditCommand, Command, DelegateArguments, InviteArguments, JoinArguments, LogCommand, MarketCommand,
+    PolicyArguments, SellArguments,
+};
+use super::client::{ask, send, value};
+use super::view::{money, short, table, text};
+use crate::api;
+use crate::config::Config;
+use crate::engine::{MarketOrder, Now, PolicyView, create_market, recompute};
+use crate::identity;
+use crate::runtime;
+use crate::store::{CACHE_BYTES, RedbStore, SCHEMA_VERSION};
+
+const DAY_MS: u64 = 24 * 3_600_000;
+const HOUR_MS: u64 = 3_600_000;
+/// An invite that waits for `run`, in the data directory.
+const INVITE_FILE: &str = "invite";
+
+fn failed(error: impl std::fmt::Display) -> CliError {
+    CliError::Failed(error.to_string())
+}
+
+pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
+    let directory = arguments.data_dir.as_path();
+    let json = arguments.json;
+    match arguments.command {
+        Command::Market(MarketCommand::Create { name, currency, fee, taxes, tax_included, days }) => {
+            let policy = PolicyView { fee_rate: fee, prices_include_tax: tax_included, tax_rates: tax_rates(&taxes)?, ..PolicyView::default() };
+            let root = create(directory, &name, &currency, policy, days)?;
+            if json {
+                println!("{}", json!({ "market_key": root.to_string() }));
+            } else {
+                println!("Market \"{name}\" is made in {}.", directory.display());
+                println!("Its public key is {root}.");
+                println!("Keep root.key and recovery.key off line; then `stallmesh --data-dir {} run`.", directory.display());
+            }
+            Ok(())
+        }
+        Command::Run => run(directory, arguments.config.as_deref()).await,
+        Command::Invite(invite_arguments) => invite(directory, &invite_arguments, json).await,
+        Command::Join(join_arguments) => join(directory, &join_arguments, json).await,
+        Command::Requests => {
+            let requests = ask(directory, "GET", "/v1/join-requests", None).await?;
+            show(json, &requests, |requests| {
+                let rows = list(requests, |item| vec![text(&item["code"]), text(&item["name"]), text(&item["stall"]), short(&item["device"])]);
+                table(&["code", "name", "stall", "device"], &rows);
+            })
+        }
+        Command::Approve { code, days } => {
+            let body = json!({ "code": code, "valid_ms": days * DAY_MS });
+            done(json, ask(directory, "POST", "/v1/approve", Some(&body)).await?, "Admitted.")
+        }
+        Command::Delegate(delegate_arguments) => delegate(directory, &delegate_arguments, json).await,
+        Command::Revoke { device, reason } => {
+            let body = json!({ "device": full_device(directory, &device).await?, "reason": reason });
+            done(json, ask(directory, "POST", "/v1/revoke", Some(&body)).await?, "Revoked.")
+        }
+        Command::Raise { device } => {
+            let body = json!({ "device": full_device(directory, &device).await? });
+            done(json, ask(directory, "POST", "/v1/raise", Some(&body)).await?, "What has arrived of it counts now.")
+        }
+        Command::Import { file, tax } => import(directory, &file, &tax, json).await,
+        Command::Sell(sell_arguments) => sell(directory, &sell_arguments, json).await,
+        Command::Sales { limit } => {
+            let sales = ask(directory, "GET", &format!("/v1/sales?limit={limit}"), None).await?;
+            show(json, &sales, |sales| {
+                let rows = list(sales, |sale| {
+                    let currency = text(&sale["currency"]);
+                    vec![text(&sale["receipt"]), money(&sale["total"], &currency), text(&sale["state"]), text(&sale["copies"]), text(&sale["sale"])]
+                });
+                table(&["receipt", "total", "state", "copies", "sale"], &rows);
+            })
+        }
+        Command::Catalog { words, stall, limit } => {
+            let stall = stall.map(|stall| format!("&stall={}", encode(&stall))).unwrap_or_default();
+            let path = format!("/v1/catalog?limit={limit}&q={}{stall}", encode(&words.join(" ")));
+            let products = ask(directory, "GET", &path, None).await?;
+            let currency = if json { String::new() } else { text(&ask(directory, "GET", "/v1/status", None).await?["currency"]) };
+            show(json, &products, |products| {
+                let rows = list(products, |item| vec![text(&item["stall"]), text(&item["sku"]), text(&item["name"]), money(&item["price"], &currency)]);
+                table(&["stall", "sku", "name", "price"], &rows);
+            })
+        }
+        Command::Members => {
+            let members = ask(directory, "GET", "/v1/members", None).await?;
+            show(json, &members, |members| {
+                let rows = list(members, |item| {
+                    vec![short(&item["device"]), text(&item["role"]), text(&item["stall"]), text(&item["name"]), text(&item["state"]), if item["linked"] == true { "up".into() } else { String::new() }]
+                });
+                table(&["device", "role", "stall", "name", "state", "link"], &rows);
+            })
+        }
+        Command::Status => status(directory, json).await,
+        Command::Explain { subject } => {
+            let view = ask(directory, "GET", &format!("/v1/explain/{}", encode(&subject)), None).await?;
+            show(json, &view, |view| {
+                println!("{}", text(&view["state"]).replace('_', " "));
+                for reason in view["because"].as_array().into_iter().flatten() {
+                    println!("  {}", text(reason));
+                }
+            })
+        }
+        Command::Settle { dry_run } => settle(directory, dry_run, json).await,
+        Command::Ledger => {
+            let ledger = ask(directory, "GET", "/v1/ledger", None).await?;
+            show(json, &ledger, |ledger| {
+                let rows = list(&ledger["balances"], |row| vec![text(&row[0]), money(&row[2], &text(&row[1]))]);
+                table(&["account", "balance"], &rows);
+                suspense(&ledger["suspense"]);
+            })
+        }
+        Command::Statements => {
+            let statements = ask(directory, "GET", "/v1/statements", None).await?;
+            show(json, &statements, |statements| {
+                for statement in statements.as_array().into_iter().flatten() {
+                    let body = &statement["body"];
+                    let currency = text(&body["currency"]);
+                    println!("Settlement {} for {}: {} sales, pays out {}", text(&body["settlement"]), text(&body["stall"]), text(&body["sales"]), money(&body["payout"], &currency));
+                    for row in body["balances"].as_array().into_iter().flatten() {
+                        println!("  {:<40} {:>14}", text(&row[0]), money(&row[1], &currency));
+                    }
+                }
+            })
+        }
+        Command::Policy(policy_arguments) => policy(directory, &policy_arguments, json).await,
+        Command::Uplink { state } => {
+            let body = json!({ "up": state == "up" });
+            done(json, ask(directory, "PUT", "/v1/uplink", Some(&body)).await?, "Switched.")
+        }
+        Command::Peer { address } => {
+            let body = json!({ "address": address });
+            done(json, ask(directory, "POST", "/v1/peers", Some(&body)).await?, "It will be dialled.")
+        }
+        Command::Audit(AuditCommand::Export { out }) => {
+            let bytes = export(directory, &out).await?;
+            done(json, json!({ "bytes": bytes, "file": out }), &format!("{bytes} bytes in {}.", out.display()))
+        }
+        Command::Audit(AuditCommand::Digest { file, market_key, order }) => digest(&file, market_key.as_deref(), order, json),
+        Command::Log(LogCommand::Show { author, lane, limit }) => {
+            let mut path = format!("/v1/log?limit={limit}");
+            if let Some(author) = author {
+                path.push_str(&format!("&author={}", full_device(directory, &author).await?));
+            }
+            if let Some(lane) = lane {
+                path.push_str(&format!("&lane={}", encode(&lane)));
+            }
+            let entries = ask(directory, "GET", &path, None).await?;
+            show(json, &entries, |entries| {
+                let rows = list(entries, |item| {
+                    vec![text(&item["lane"]), text(&item["sequence"]), text(&item["kind"]), text(&item["bytes"]), short(&item["hash"]), text(&item["standing"])]
+                });
+                table(&["lane", "sequence", "kind", "bytes", "hash", "standing"], &rows);
+            })
+        }
+        Command::Demo(demo_arguments) => crate::demo::run(demo_arguments).await.map_err(failed),
+        Command::DemoCount(count_arguments) => crate::demo::count(&count_arguments).map_err(failed),
+        Command::Version => {
+            let version = env!("CARGO_PKG_VERSION");
+            let view = json!({ "version": version, "store_schema": SCHEMA_VERSION, "session_protocol": stallmesh_protocol::replica::VERSION });
+            show(json, &view, |_| println!("stallmesh {version} (store schema {SCHEMA_VERSION}, session protocol {})", stallmesh_protocol::replica::VERSION))
+        }
+    }
+}
+
+fn show(json: bool, value: &Value, human: impl FnOnce(&Value)) -> Result<(), CliError> {
+    if json {
+        println!("{value}");
+    } else {
+        human(value);
+    }
+    Ok(())
+}
+
+fn done(json: bool, value: Value, sentence: &str) -> Result<(), CliError> {
+    show(json, &value, |_| println!("{sentence}"))
+}
+
+fn list(value: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    value.as_array().into_iter().flatten().map(row).collect()
+}
+
+/// Percent-encodes everything but letters and digits.
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+fn tax_rates(taxes: &[String]) -> Result<Vec<(String, String)>, CliError> {
+    taxes
+        .iter()
+        .map(|tax| {
+            tax.split_once('=')
+                .map(|(name, rate)| (name.to_owned(), rate.to_owned()))
+                .ok_or_else(|| CliError::Failed(format!("--tax {tax}: write it as NAME=PERCENT, as in standard=20")))
+        })
+        .collect()
+}
+
+/// Makes a market's keys and its hub's first entries. The market's public key.
+pub(crate) fn create(directory: &Path, name: &str, currency: &str, policy: PolicyView, days: u64) -> Result<DeviceId, CliError> {
+    runtime::make_directory(directory).map_err(failed)?;
+    if directory.join(identity::DEVICE_KEY).exists() {
+        return Err(CliError::Failed(format!("{} already holds a node: use another --data-dir", directory.display())));
+    }
+    let store = RedbStore::open(directory, CACHE_BYTES).map_err(failed)?;
+    for key in [identity::ROOT_KEY, identity::RECOVERY_KEY, identity::OPENING_KEY] {
+        identity::write_key(directory, key, &identity::random().map_err(failed)?).map_err(failed)?;
+    }
+    let identity = identity::load_or_create(directory).map_err(failed)?;
+    let key = |name: &str| -> Result<_, CliError> {
+        identity::read_key(directory, name).map_err(failed)?.ok_or_else(|| CliError::Failed(format!("{name} could not be read back")))
+    };
+    let root = DeviceKey::from_seed(&*key(identity::ROOT_KEY)?);
+    let recovery = SealKey::from_secret(&*key(identity::RECOVERY_KEY)?).map_err(failed)?;
+    let order = MarketOrder { name: name.to_owned(), currency: currency.to_owned(), epoch: 1, hub_name: format!("{name} hub"), valid_ms: days * DAY_MS, policy };
+    let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let now = Now { monotonic_ms: 0, wall_ms };
+    create_market(store, &order, &identity, &root, recovery.public(), identity::random().map_err(failed)?, now).map_err(failed)?;
+    std::fs::write(directory.join("market.pub"), format!("{}\n", root.id())).map_err(failed)?;
+    Ok(root.id())
+}
+
+async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STALLMESH_LOG_FILTER").unwrap_or_else(|_| "info,libp2p=warn,quinn=warn".into());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let config = Config::load(config, config_environment()).map_err(failed)?;
+    let mut node = runtime::start(directory, &config).map_err(failed)?;
+    let token = api::read_or_create_token(directory).map_err(failed)?;
+    let address = api::serve(node.handle.clone(), directory, config.api.listen, &token)
+        .await
+        .map_err(|error| CliError::Failed(format!("the API can't listen on {}: {error}", config.api.listen)))?;
+    let page = format!("http://{address}/?token={token}");
+    // For whoever starts nodes with a free port.
+    std::fs::write(directory.join("api.url"), format!("{page}\n")).map_err(failed)?;
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(directory.join("api.url"), std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    let waiting = directory.join(INVITE_FILE);
+    if let Ok(invite) = std::fs::read_to_string(&waiting) {
+        let order: Value = serde_json::from_str(&invite).unwrap_or_else(|_| json!({ "invite": invite.trim() }));
+        match ask(directory, "POST", "/v1/join", Some(&order)).await {
+            Ok(_) => {
+                let _ = std::fs::remove_file(&waiting);
+            }
+            Err(error) => eprintln!("error: {error}"),
+        }
+    }
+    eprintln!("running in {}; its page is at http://{address}/ (with the token: see api.url there)", directory.display());
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
+    tokio::select! {
+        error = node.ended() => return Err(failed(error)),
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+        () = parent_gone() => {}
+    }
+    // A second signal doesn't wait.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        std::process::exit(130);
+    });
+    node.stop().await;
+    Ok(())
+}
+
+fn config_environment() -> Vec<(String, String)> {
+    const NOT_CONFIGURATION: [&str; 4] = ["STALLMESH_DATA_DIR", "STALLMESH_CONFIG", "STALLMESH_LOG_FILTER", "STALLMESH_STOP_WITH_STDIN"];
+    std::env::vars().filter(|(name, _)| !NOT_CONFIGURATION.contains(&name.as_str())).collect()
+}
+
+/// A node that was started by another program ends with it, however that ends: its standard input is closed then.
+async fn parent_gone() {
+    if std::env::var_os("STALLMESH_STOP_WITH_STDIN").is_none() {
+        return std::future::pending().await;
+    }
+    let (gone, waiting) = tokio::sync::oneshot::channel();
+    // A thread of its own: a read of standard input can't be cancelled, and must not hold up the runtime's end.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = gone.send(());
+    });
+    let _ = waiting.await;
+}
+
+async fn invite(directory: &Path, arguments: &InviteArguments, json: bool) -> Result<(), CliError> {
+    let role = if arguments.stall.is_empty() { "gateway" } else { "stall" };
+    let name = if arguments.name.is_empty() { if arguments.stall.is_empty() { "gateway" } else { &arguments.stall } } else { &arguments.name };
+    let body = json!({
+        "role": role, "stall": arguments.stall, "name": name,
+        "expires_ms": arguments.hours * HOUR_MS, "valid_ms": arguments.days * DAY_MS,
+    });
+    let answer = ask(directory, "POST", "/v1/invites", Some(&body)).await?;
+    show(json, &answer, |answer| println!("{}", text(&answer["invite"])))
+}
+
+async fn join(directory: &Path, arguments: &JoinArguments, json: bool) -> Result<(), CliError> {
+    let mut body = json!({ "invite": arguments.invite, "name": arguments.name });
+    if let Some(stall) = &arguments.ask {
+        body["ask_for_stall"] = stall.clone().into();
+    }
+    match ask(directory, "POST", "/v1/join", Some(&body)).await {
+        Err(CliError::NoNode { .. }) => {
+            stallmesh_protocol::invite::Invite::from_text(&arguments.invite).map_err(failed)?;
+            runtime::make_directory(directory).map_err(failed)?;
+            identity::load_or_create(directory).map_err(failed)?;
+            std::fs::write(directory.join(INVITE_FILE), body.to_string()).map_err(failed)?;
+            done(json, json!({ "waiting": true }), &format!("The invite waits: `stallmesh --data-dir {} run` joins with it.", directory.display()))
+        }
+        Err(error) => Err(error),
+        Ok(answer) => done(json, answer, "Joining: `status` shows how far it is."),
+    }
+}
+
+async fn delegate(directory: &Path, arguments: &DelegateArguments, json: bool) -> Result<(), CliError> {
+    let body = json!({
+        "device": arguments.device, "seal_key": arguments.seal_key, "name": arguments.name,
+        "scopes": arguments.scopes, "valid_ms": arguments.hours * HOUR_MS,
+    });
+    done(json, ask(directory, "POST", "/v1/delegate", Some(&body)).await?, "The helper's device has its certificate.")
+}
+
+/// A device's whole key from its beginning.
+async fn full_device(directory: &Path, start: &str) -> Result<String, CliError> {
+    if start.len() == 64 {
+        return Ok(start.to_owned());
+    }
+    let members = ask(directory, "GET", "/v1/members", None).await?;
+    let found: Vec<String> = list(&members, |item| vec![text(&item["device"])]).into_iter().flatten().filter(|device| device.starts_with(start)).collect();
+    match found.as_slice() {
+        [device] => Ok(device.clone()),
+        [] => Err(CliError::Failed(format!("no device begins with {start}: see `stallmesh members`"))),
+        _ => Err(CliError::Failed(format!("{} devices begin with {start}: give more of the key", found.len()))),
+    }
+}
+
+async fn import(directory: &Path, file: &Path, tax: &str, json: bool) -> Result<(), CliError> {
+    let name = file.display();
+    let bytes = if file.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map_err(failed)?;
+        bytes
+    } else {
+        std::fs::read(file).map_err(|error| CliError::Failed(format!("{name}: {error}")))?
+    };
+    let reply = send(directory, "POST", &format!("/v1/catalog/import?tax={}", encode(tax)), &bytes).await?;
+    let answer = value(reply).map_err(|error| match error {
+        CliError::Refused { code, detail } => CliError::Refused { code, detail: format!("{name}: {detail}") },
+        other => other,
+    })?;
+    show(json, &answer, |answer| println!("{} products published, {} left out.", text(&answer["products"]), text(&answer["skipped"])))
+}
+
+async fn sell(directory: &Path, arguments: &SellArguments, json: bool) -> Result<(), CliError> {
+    let lines: Vec<Value> = arguments
+        .lines
+        .iter()
+        .map(|line| match line.split_once('x') {
+            Some((quantity, sku)) if !quantity.is_empty() && quantity.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+                json!({ "sku": sku, "quantity": quantity })
+            }
+            _ => json!({ "sku": line, "quantity": "1" }),
+        })
+        .collect();
+    let tender = match &arguments.card {
+        Some(token) => json!({ "kind": "card", "token": token }),
+        None => json!({ "kind": "cash" }),
+    };
+    let key = match &arguments.idempotency_key {
+        Some(key) => key.clone(),
+        None => hex::encode(identity::random().map_err(failed)?),
+    };
+    let body = json!({ "idempotency_key": key, "lines": lines, "tenders": [tender], "rehearsal": arguments.rehearsal });
+    let sale = ask(directory, "POST", "/v1/sales", Some(&body)).await?;
+    show(json, &sale, |sale| {
+        println!("Receipt {}: {} ({})", text(&sale["receipt"]), money(&sale["total"], &text(&sale["currency"])), text(&sale["state"]).replace('_', " "));
+    })
+}
+
+async fn status(directory: &Path, json: bool) -> Result<(), CliError> {
+    let status = ask(directory, "GET", "/v1/status", None).await?;
+    show(json, &status, |status| {
+        let market = text(&status["market_name"]);
+        println!("{} {} {} in {}", text(&status["role"]), text(&status["stall"]), short(&status["device"]), if market.is_empty() { "no market" } else { &market });
+        println!("  device    {}", text(&status["device"]));
+        println!("  seal key  {}", text(&status["seal_key"]));
+        let uplink = &status["uplink"];
+        println!("  uplink    {}", if uplink["up"] == true { "up" } else if uplink["enabled"] == true { "down, dialling" } else { "off" });
+        let sales = &status["sales"];
+        println!("  sales     {} recorded: {} copied, {} at the hub, {} settled", sales["recorded"], sales["copied"], sales["at_the_hub"], sales["settled"]);
+        let custody = &status["custody"];
+        println!("  carries   {} entries of others ({} bytes)", custody["held_entries"], custody["held_bytes"]);
+        for notice in status["notices"].as_array().into_iter().flatten() {
+            println!("  ! {}", text(notice));
+        }
+        let rows = list(&status["peers"], |peer| vec![short(&peer["device"]), text(&peer["stall"]), text(&peer["link"]), if peer["uplink"] == true { "yes".into() } else { "no".into() }, text(&peer["address"])]);
+        if !rows.is_empty() {
+            println!();
+            table(&["device", "stall", "link", "uplink", "address"], &rows);
+        }
+    })
+}
+
+fn suspense(rows: &Value) {
+    let rows = list(rows, |row| vec![text(&row["reason"]), text(&row["stall"]), text(&row["amount"]), text(&row["detail"])]);
+    if !rows.is_empty() {
+        println!("\nIn suspense:");
+        table(&["reason", "stall", "amount", "detail"], &rows);
+    }
+}
+
+async fn settle(directory: &Path, dry_run: bool, json: bool) -> Result<(), CliError> {
+    let settlement = ask(directory, "POST", "/v1/settle", Some(&json!({ "dry_run": dry_run }))).await?;
+    show(json, &settlement, |settlement| {
+        let verb = if dry_run { "would post" } else { "posted" };
+        println!("Settlement {} {verb} {} sales. Digest {}", settlement["number"], settlement["posted"], text(&settlement["digest"]));
+        let rows = list(&settlement["statements"], |statement| {
+            let body = &statement["body"];
+            vec![text(&statement["stall"]), text(&body["sales"]), money(&body["payout"], &text(&body["currency"]))]
+        });
+        table(&["stall", "sales", "pays out"], &rows);
+        suspense(&settlement["suspense"]);
+    })
+}
+
+async fn policy(directory: &Path, arguments: &PolicyArguments, json: bool) -> Result<(), CliError> {
+    let body = json!({
+        "fee_rate": arguments.fee, "prices_include_tax": arguments.tax_included, "tax_rates": tax_rates(&arguments.taxes)?,
+        "carriers": arguments.carriers, "card_floor_limit": arguments.card_floor_limit,
+    });
+    done(json, ask(directory, "PUT", "/v1/policy", Some(&body)).await?, "The market's terms are set.")
+}
+
+/// Writes a node's export to a file; how many bytes.
+pub(crate) async fn export(directory: &Path, out: &Path) -> Result<u64, CliError> {
+    use std::io::Write;
+    let partial: PathBuf = out.with_extension("partial");
+    let mut file = std::fs::File::create(&partial).map_err(|error| CliError::Failed(format!("{}: {error}", partial.display())))?;
+    let (mut cursor, mut bytes) = (String::new(), 0);
+    loop {
+        let reply = send(directory, "GET", &format!("/v1/export?cursor={cursor}"), &[]).await?;
+        if reply.status >= 400 {
+            value(reply)?;
+            return Err(CliError::Failed("the export was refused".into()));
+        }
+        file.write_all(&reply.body).map_err(failed)?;
+        bytes += reply.body.len() as u64;
+        cursor = reply.headers.iter().find(|(name, _)| name == "stallmesh-cursor").map(|(_, value)| value.clone()).unwrap_or_default();
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    // Whole or not at all: a file that was cut short never has the name.
+    file.sync_all().map_err(failed)?;
+    std::fs::rename(&partial, out).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// A root key as text, or the file that holds it.
+pub(crate) fn market_key(text: &str) -> Result<DeviceId, CliError> {
+    let text = if text.len() == 64 { text.to_owned() } else { std::fs::read_to_string(text).map_err(|error| CliError::Failed(format!("{text}: {error}")))? };
+    text.trim().parse().map_err(failed)
+}
+
+fn digest(file: &Path, key: Option<&str>, order: u64, json: bool) -> Result<(), CliError> {
+    let root = key.map(market_key).transpose()?;
+    let reader = std::fs::File::open(file).map_err(|error| CliError::Failed(format!("{}: {error}", file.display())))?;
+    let result = recompute(std::io::BufReader::new(reader), root, order).map_err(|error| CliError::Failed(format!("{}: {error}", file.display())))?;
+    let view = json!({
+        "market": result.market.to_string(), "entries": result.entries, "digest": result.reconciliation.digest().to_string(),
+        "posted": result.reconciliation.posted(), "published": result.published,
+    });
+    show(json, &view, |view| {
+        println!("{} entries hold; {} sales are posted.", view["entries"], view["posted"]);
+        println!("Digest {}", text(&view["digest"]));
+        for (number, digest) in &result.published {
+            let verdict = if *digest == text(&view["digest"]) { "the same" } else { "another: it had read less, or more" };
+            println!("Settlement {number} was published with {verdict}.");
+        }
+    })
+}

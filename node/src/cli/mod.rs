@@ -1,0 +1,65 @@
+//! The command line: a shell over the API, and what needs no running node.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
+
+mod arguments;
+pub(crate) mod client;
+mod commands;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use self::arguments::Arguments;
+pub(crate) use self::commands::{create as create_market_in, export, market_key};
+
+/// Why a command failed; its exit status.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// 1: anything else.
+    #[error("{0}")]
+    Failed(String),
+    /// 3: nobody to ask.
+    #[error("no node runs in {directory}: start it with `stallmesh --data-dir {directory} run`")]
+    NoNode {
+        /// The data directory.
+        directory: String,
+    },
+    /// 4: the node said no.
+    #[error("{detail} ({code})")]
+    Refused {
+        /// A stable code.
+        code: String,
+        /// A sentence.
+        detail: String,
+    },
+}
+
+impl CliError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            CliError::Failed(_) => 1,
+            CliError::NoNode { .. } => 3,
+            CliError::Refused { .. } => 4,
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(commands::execute(arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
