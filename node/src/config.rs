@@ -151,7 +151,8 @@ impl Config {
                 if std::fs::metadata(file).map_err(io)?.len() > FILE_MAX {
                     return Err(ConfigError::Invalid { path, detail: "larger than 1 MiB".into() });
                 }
-                let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
+                let text =
+                    std::fs::read_to_string(file).map_err(|source| ConfigError::Io { path: path.clone(), source })?;
                 (path, text)
             }
             None => ("defaults".into(), String::new()),
@@ -193,7 +194,9 @@ fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<(), String> {
     };
     let path = section.map_or_else(|| name.to_owned(), |section| format!("{section}.{name}"));
     let value = if LISTS.contains(&path.as_str()) {
-        toml::Value::Array(value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(toml::Value::from).collect())
+        toml::Value::Array(
+            value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(toml::Value::from).collect(),
+        )
     } else if let Ok(number) = value.parse::<i64>() {
         toml::Value::Integer(number)
     } else if let Ok(flag) = value.parse::<bool>() {
@@ -243,7 +246,9 @@ mod tests {
 
     #[test]
     fn the_environment_overrides_the_file() {
-        let config = load("[mesh]\ndegree = 4", &[("STALLMESH_MESH_DEGREE", "7"), ("STALLMESH_UPLINK_ADDRESSES", "a:1, b:2")]).unwrap();
+        let config =
+            load("[mesh]\ndegree = 4", &[("STALLMESH_MESH_DEGREE", "7"), ("STALLMESH_UPLINK_ADDRESSES", "a:1, b:2")])
+                .unwrap();
         assert_eq!(config.mesh.degree, 7);
         assert_eq!(config.uplink.addresses, ["a:1", "b:2"]);
     }
@@ -264,8 +269,18 @@ mod tests {
             all.push_str(&std::fs::read_to_string(file).unwrap());
         }
         for key in [
-            "name", "listen", "mdns", "peers", "advertise", "degree", "connections_max", "enabled", "addresses",
-            "allow_remote", "bytes_max", "checkpoint_every_ms",
+            "name",
+            "listen",
+            "mdns",
+            "peers",
+            "advertise",
+            "degree",
+            "connections_max",
+            "enabled",
+            "addresses",
+            "allow_remote",
+            "bytes_max",
+            "checkpoint_every_ms",
         ] {
             assert!(all.contains(&format!("{key} =")), "{key} is explained in no example");
         }

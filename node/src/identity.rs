@@ -28,7 +28,9 @@ const IDENTITY_MARK: &str = "README";
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// Others can read it.
-    #[error("{path} can be read by others (mode {mode:04o}): run `chmod 600 {path}`, and if somebody may have copied it, join anew")]
+    #[error(
+        "{path} can be read by others (mode {mode:04o}): run `chmod 600 {path}`, and if somebody may have copied it, join anew"
+    )]
     Readable {
         /// The file.
         path: String,
@@ -36,13 +38,17 @@ pub enum IdentityError {
         mode: u32,
     },
     /// Not a key.
-    #[error("{path} is damaged: it must hold 64 hexadecimal digits. Put back a copy of it; this node won't take a new identity by itself")]
+    #[error(
+        "{path} is damaged: it must hold 64 hexadecimal digits. Put back a copy of it; this node won't take a new identity by itself"
+    )]
     Damaged {
         /// The file.
         path: String,
     },
     /// A store without its key.
-    #[error("{path} is missing, but {mark} says that this directory has an identity: put the key back, or use another --data-dir")]
+    #[error(
+        "{path} is missing, but {mark} says that this directory has an identity: put the key back, or use another --data-dir"
+    )]
     Missing {
         /// The key's file.
         path: String,
@@ -127,11 +133,7 @@ pub fn create_missing(directory: &Path) -> Result<Identity, IdentityError> {
     let device = load(DEVICE_KEY)?;
     let seal = load(SEAL_KEY)?;
     let opening = read_key(directory, OPENING_KEY)?;
-    Ok(Identity {
-        device: DeviceKey::from_seed(&device),
-        seal_secret: *seal,
-        opening_secret: opening.map(|key| *key),
-    })
+    Ok(Identity { device: DeviceKey::from_seed(&device), seal_secret: *seal, opening_secret: opening.map(|key| *key) })
 }
 
 /// Reads the device's keys, or makes them in a directory that never had any.

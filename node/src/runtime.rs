@@ -11,8 +11,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::Config;
 use crate::engine::{
-    Answer, Effect, Engine, EngineError, Failure, FailureCode, Input, Notice, Now, Request, RequestId,
-    Settings,
+    Answer, Effect, Engine, EngineError, Failure, FailureCode, Input, Notice, Now, Request, RequestId, Settings,
 };
 use crate::identity::{self, IdentityError};
 use crate::link::{LinkCommand, LinkEvent, LinkNumbers, Road};

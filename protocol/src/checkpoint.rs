@@ -39,9 +39,7 @@ impl Leaf {
             .u64(self.received.len() as u64);
         self.received
             .iter()
-            .fold(start, |hasher, interval| {
-                hasher.u64(interval.from).u64(interval.to).bytes(interval.hash.as_bytes())
-            })
+            .fold(start, |hasher, interval| hasher.u64(interval.from).u64(interval.to).bytes(interval.hash.as_bytes()))
             .finish()
     }
 }
@@ -358,9 +356,10 @@ impl CheckpointView {
 
     /// Two checkpoints of one epoch and number: a hub that tells two stories.
     pub fn contradictions(&self) -> impl Iterator<Item = (Hash, Hash)> + '_ {
-        self.all.keys().zip(self.all.keys().skip(1)).filter_map(|(one, other)| {
-            ((one.0, one.1) == (other.0, other.1)).then_some((one.2, other.2))
-        })
+        self.all
+            .keys()
+            .zip(self.all.keys().skip(1))
+            .filter_map(|(one, other)| ((one.0, one.1) == (other.0, other.1)).then_some((one.2, other.2)))
     }
 }
 

@@ -100,7 +100,8 @@ impl Invite {
     /// Damaged, or not signed by the hub that it names.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InviteError> {
         let mut message = wire::Invite::decode(bytes).map_err(|_| InviteError::Text)?;
-        let signature = Signature::try_from(message.signature.as_slice()).map_err(|_| InviteError::Field("signature"))?;
+        let signature =
+            Signature::try_from(message.signature.as_slice()).map_err(|_| InviteError::Field("signature"))?;
         message.signature.clear();
         let hub = DeviceId::try_from(message.hub.as_slice()).map_err(|_| InviteError::Field("hub"))?;
         verify(&hub, Context::Invite, &message.encode_to_vec(), &signature)?;

@@ -6,9 +6,30 @@ use thiserror::Error;
 
 /// Currencies whose minor unit isn't a hundredth (ISO 4217, table A.1).
 const OTHER_EXPONENTS: &[(&str, u32)] = &[
-    ("BHD", 3), ("BIF", 0), ("CLP", 0), ("DJF", 0), ("GNF", 0), ("IQD", 3), ("ISK", 0), ("JOD", 3), ("JPY", 0),
-    ("KMF", 0), ("KRW", 0), ("KWD", 3), ("LYD", 3), ("OMR", 3), ("PYG", 0), ("RWF", 0), ("TND", 3), ("UGX", 0),
-    ("UYI", 0), ("VND", 0), ("VUV", 0), ("XAF", 0), ("XOF", 0), ("XPF", 0),
+    ("BHD", 3),
+    ("BIF", 0),
+    ("CLP", 0),
+    ("DJF", 0),
+    ("GNF", 0),
+    ("IQD", 3),
+    ("ISK", 0),
+    ("JOD", 3),
+    ("JPY", 0),
+    ("KMF", 0),
+    ("KRW", 0),
+    ("KWD", 3),
+    ("LYD", 3),
+    ("OMR", 3),
+    ("PYG", 0),
+    ("RWF", 0),
+    ("TND", 3),
+    ("UGX", 0),
+    ("UYI", 0),
+    ("VND", 0),
+    ("VUV", 0),
+    ("XAF", 0),
+    ("XOF", 0),
+    ("XPF", 0),
 ];
 
 /// Currencies of two decimals in use.
@@ -63,10 +84,7 @@ pub fn decimal(text: &str) -> Result<Decimal, MoneyError> {
         && text.bytes().filter(|byte| *byte == b'.').count() <= 1
         && !text.starts_with('.')
         && !text.ends_with('.');
-    strict
-        .then(|| Decimal::from_str_exact(text).ok())
-        .flatten()
-        .ok_or_else(|| MoneyError::Decimal(text.to_owned()))
+    strict.then(|| Decimal::from_str_exact(text).ok()).flatten().ok_or_else(|| MoneyError::Decimal(text.to_owned()))
 }
 
 /// Rounds half up (half away from zero), to whole minor units.

@@ -100,7 +100,12 @@ impl SealKey {
     ///
     /// # Errors
     /// It was sealed to another key, in another context, or altered.
-    pub fn open(&self, sealed: &payload::Wrap, info: &[u8], associated: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
+    pub fn open(
+        &self,
+        sealed: &payload::Wrap,
+        info: &[u8],
+        associated: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let private = <Kem as hpke::Kem>::PrivateKey::from_bytes(self.secret.as_slice()).map_err(|_| SealError::Key)?;
         let encapsulated =
             <Kem as hpke::Kem>::EncappedKey::from_bytes(&sealed.encapsulated).map_err(|_| SealError::Open)?;
@@ -242,14 +247,8 @@ impl DayKey {
     ///
     /// # Errors
     /// Nothing is wrapped to this key, or it doesn't open, or isn't what was committed to.
-    pub fn open(
-        message: &payload::DayKey,
-        market: &MarketId,
-        log: &LogId,
-        key: &SealKey,
-    ) -> Result<Self, SealError> {
-        let wrap =
-            message.wraps.iter().find(|wrap| wrap.recipient == key.public).ok_or(SealError::NotForMe)?;
+    pub fn open(message: &payload::DayKey, market: &MarketId, log: &LogId, key: &SealKey) -> Result<Self, SealError> {
+        let wrap = message.wraps.iter().find(|wrap| wrap.recipient == key.public).ok_or(SealError::NotForMe)?;
         let opened = key.open(wrap, info::DAY_KEY, &Self::associated(market, log))?;
         let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| SealError::Open)?;
         let day_key = DayKey::new(bytes);

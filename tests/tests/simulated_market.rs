@@ -22,9 +22,7 @@ fn sales_without_an_uplink_are_copied_and_settle_once_it_is_back() {
             market.sell(index, &format!("sale-{index}-{number}"));
         }
     }
-    market.until("every sale has a copy", 30_000, |market| {
-        (2..6).all(|index| market.status(index).sales.copied == 5)
-    });
+    market.until("every sale has a copy", 30_000, |market| (2..6).all(|index| market.status(index).sales.copied == 5));
     assert_eq!(market.settle(true).posted, 0, "nothing can be at the hub");
     market.uplink(1, true);
     market.until("every sale is at the hub", 60_000, |market| {
@@ -68,7 +66,8 @@ fn a_carrier_cannot_read_what_it_carries() {
     market.uplink(1, false);
     market.sell(2, "a");
     market.until("copied", 10_000, |market| market.status(2).sales.copied == 1);
-    let carriers: Vec<usize> = (1..5).filter(|index| *index != 2 && market.status(*index).custody.held_entries > 0).collect();
+    let carriers: Vec<usize> =
+        (1..5).filter(|index| *index != 2 && market.status(*index).custody.held_entries > 0).collect();
     assert!(!carriers.is_empty());
     for carrier in carriers {
         for marker in [b"MARKER-clear-text-note".as_slice(), b"tok_visa_4242", b"Ada"] {

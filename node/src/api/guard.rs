@@ -57,7 +57,8 @@ impl Guard {
     /// Compares in a time that doesn't depend on where the first difference is.
     fn is_token(&self, candidate: &str) -> bool {
         candidate.len() == self.token.len()
-            && candidate.bytes().zip(self.token.bytes()).fold(0, |difference, (one, other)| difference | (one ^ other)) == 0
+            && candidate.bytes().zip(self.token.bytes()).fold(0, |difference, (one, other)| difference | (one ^ other))
+                == 0
     }
 
     fn has_token(&self, headers: &HeaderMap) -> bool {
@@ -92,7 +93,10 @@ async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Resp
     if page && let Some(token) = request.uri().query().and_then(|query| query.strip_prefix("token=")) {
         // The token doesn't stay in the address: it is exchanged for a cookie that other pages can't use.
         if !guard.is_token(token) {
-            return refused(StatusCode::UNAUTHORIZED, "that is not this node's token: see api.token in its data directory");
+            return refused(
+                StatusCode::UNAUTHORIZED,
+                "that is not this node's token: see api.token in its data directory",
+            );
         }
         let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/");
         let mut response = Redirect::to("/").into_response();
@@ -150,10 +154,10 @@ mod tests {
     async fn status_of(head: &str) -> u16 {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let routes = Router::new().route("/", get(|| async { "page" })).route("/health", get(|| async { "ok" })).route(
-            "/v1/sales",
-            get(|| async { "sales" }).post(|| async { "recorded" }),
-        );
+        let routes = Router::new()
+            .route("/", get(|| async { "page" }))
+            .route("/health", get(|| async { "ok" }))
+            .route("/v1/sales", get(|| async { "sales" }).post(|| async { "recorded" }));
         tokio::spawn(async move { axum::serve(listener, guarded(routes, Guard::new(TOKEN, address))).await });
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let head = head.replace("HOST", &address.to_string());

@@ -50,7 +50,12 @@ struct Api {
 ///
 /// # Errors
 /// The socket or the address can't be listened on.
-pub async fn serve(node: NodeHandle, directory: &Path, listen: std::net::SocketAddr, token: &str) -> std::io::Result<std::net::SocketAddr> {
+pub async fn serve(
+    node: NodeHandle,
+    directory: &Path,
+    listen: std::net::SocketAddr,
+    token: &str,
+) -> std::io::Result<std::net::SocketAddr> {
     use std::os::unix::fs::PermissionsExt;
     let socket = directory.join(SOCKET_FILE);
     // Left behind by a process that is gone: the directory's lock says that no other one runs.
@@ -129,7 +134,10 @@ fn reply(answer: Answer) -> Reply {
         Answer::Entries(entries) => json(entries),
         Answer::Export { bytes, cursor } => {
             let cursor = HeaderValue::from_str(&hex::encode(cursor)).unwrap_or(HeaderValue::from_static(""));
-            Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")), (CURSOR, cursor)], bytes)
+            Ok((
+                [(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")), (CURSOR, cursor)],
+                bytes,
+            )
                 .into_response())
         }
         Answer::Failed(failure) => Err(failure.into()),
@@ -227,9 +235,7 @@ async fn import_products(State(api): State<Arc<Api>>, Query(query): Query<Import
         .map_err(|error| Problem::from(Failure::new(FailureCode::EInvalid, error.to_string())))?;
     let count = imported.products.len();
     match api.node.ask(Request::PublishProducts(imported.products)).await {
-        Answer::Done => {
-            Ok(Json(serde_json::json!({ "products": count, "skipped": imported.skipped })).into_response())
-        }
+        Answer::Done => Ok(Json(serde_json::json!({ "products": count, "skipped": imported.skipped })).into_response()),
         other => reply(other),
     }
 }

@@ -6,7 +6,10 @@ use clap::{Args, Parser, Subcommand};
 
 /// The checkout mesh for pop-up markets: sells off line, carries sales through neighbours, settles at the hub.
 #[derive(Debug, Parser)]
-#[command(name = "stallmesh", version, after_help = "\
+#[command(
+    name = "stallmesh",
+    version,
+    after_help = "\
 Examples:
   stallmesh demo                                            watch a whole market on this machine
   stallmesh --data-dir hub market create \"Quay market\"      make a market and its hub
@@ -16,7 +19,8 @@ Examples:
   stallmesh --data-dir till run                             run the stall's node
   stallmesh --data-dir till sell 2xMUG-L --cash             record a sale
 
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 no node runs in the data directory, 4 the node refused.")]
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 no node runs in the data directory, 4 the node refused."
+)]
 pub(crate) struct Arguments {
     /// Where this node keeps its keys and data.
     #[arg(long, global = true, env = "STALLMESH_DATA_DIR", default_value = "stallmesh-data", value_name = "DIR")]

@@ -37,14 +37,22 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
     let json = arguments.json;
     match arguments.command {
         Command::Market(MarketCommand::Create { name, currency, fee, taxes, tax_included, days }) => {
-            let policy = PolicyView { fee_rate: fee, prices_include_tax: tax_included, tax_rates: tax_rates(&taxes)?, ..PolicyView::default() };
+            let policy = PolicyView {
+                fee_rate: fee,
+                prices_include_tax: tax_included,
+                tax_rates: tax_rates(&taxes)?,
+                ..PolicyView::default()
+            };
             let root = create(directory, &name, &currency, policy, days)?;
             if json {
                 println!("{}", json!({ "market_key": root.to_string() }));
             } else {
                 println!("Market \"{name}\" is made in {}.", directory.display());
                 println!("Its public key is {root}.");
-                println!("Keep root.key and recovery.key off line; then `stallmesh --data-dir {} run`.", directory.display());
+                println!(
+                    "Keep root.key and recovery.key off line; then `stallmesh --data-dir {} run`.",
+                    directory.display()
+                );
             }
             Ok(())
         }
@@ -54,7 +62,9 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
         Command::Requests => {
             let requests = ask(directory, "GET", "/v1/join-requests", None).await?;
             show(json, &requests, |requests| {
-                let rows = list(requests, |item| vec![text(&item["code"]), text(&item["name"]), text(&item["stall"]), short(&item["device"])]);
+                let rows = list(requests, |item| {
+                    vec![text(&item["code"]), text(&item["name"]), text(&item["stall"]), short(&item["device"])]
+                });
                 table(&["code", "name", "stall", "device"], &rows);
             })
         }
@@ -78,7 +88,13 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             show(json, &sales, |sales| {
                 let rows = list(sales, |sale| {
                     let currency = text(&sale["currency"]);
-                    vec![text(&sale["receipt"]), money(&sale["total"], &currency), text(&sale["state"]), text(&sale["copies"]), text(&sale["sale"])]
+                    vec![
+                        text(&sale["receipt"]),
+                        money(&sale["total"], &currency),
+                        text(&sale["state"]),
+                        text(&sale["copies"]),
+                        text(&sale["sale"]),
+                    ]
                 });
                 table(&["receipt", "total", "state", "copies", "sale"], &rows);
             })
@@ -87,9 +103,17 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let stall = stall.map(|stall| format!("&stall={}", encode(&stall))).unwrap_or_default();
             let path = format!("/v1/catalog?limit={limit}&q={}{stall}", encode(&words.join(" ")));
             let products = ask(directory, "GET", &path, None).await?;
-            let currency = if json { String::new() } else { text(&ask(directory, "GET", "/v1/status", None).await?["currency"]) };
+            let currency =
+                if json { String::new() } else { text(&ask(directory, "GET", "/v1/status", None).await?["currency"]) };
             show(json, &products, |products| {
-                let rows = list(products, |item| vec![text(&item["stall"]), text(&item["sku"]), text(&item["name"]), money(&item["price"], &currency)]);
+                let rows = list(products, |item| {
+                    vec![
+                        text(&item["stall"]),
+                        text(&item["sku"]),
+                        text(&item["name"]),
+                        money(&item["price"], &currency),
+                    ]
+                });
                 table(&["stall", "sku", "name", "price"], &rows);
             })
         }
@@ -97,7 +121,14 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let members = ask(directory, "GET", "/v1/members", None).await?;
             show(json, &members, |members| {
                 let rows = list(members, |item| {
-                    vec![short(&item["device"]), text(&item["role"]), text(&item["stall"]), text(&item["name"]), text(&item["state"]), if item["linked"] == true { "up".into() } else { String::new() }]
+                    vec![
+                        short(&item["device"]),
+                        text(&item["role"]),
+                        text(&item["stall"]),
+                        text(&item["name"]),
+                        text(&item["state"]),
+                        if item["linked"] == true { "up".into() } else { String::new() },
+                    ]
                 });
                 table(&["device", "role", "stall", "name", "state", "link"], &rows);
             })
@@ -127,7 +158,13 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
                 for statement in statements.as_array().into_iter().flatten() {
                     let body = &statement["body"];
                     let currency = text(&body["currency"]);
-                    println!("Settlement {} for {}: {} sales, pays out {}", text(&body["settlement"]), text(&body["stall"]), text(&body["sales"]), money(&body["payout"], &currency));
+                    println!(
+                        "Settlement {} for {}: {} sales, pays out {}",
+                        text(&body["settlement"]),
+                        text(&body["stall"]),
+                        text(&body["sales"]),
+                        money(&body["payout"], &currency)
+                    );
                     for row in body["balances"].as_array().into_iter().flatten() {
                         println!("  {:<40} {:>14}", text(&row[0]), money(&row[1], &currency));
                     }
@@ -147,7 +184,9 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let bytes = export(directory, &out).await?;
             done(json, json!({ "bytes": bytes, "file": out }), &format!("{bytes} bytes in {}.", out.display()))
         }
-        Command::Audit(AuditCommand::Digest { file, market_key, order }) => digest(&file, market_key.as_deref(), order, json),
+        Command::Audit(AuditCommand::Digest { file, market_key, order }) => {
+            digest(&file, market_key.as_deref(), order, json)
+        }
         Command::Log(LogCommand::Show { author, lane, limit }) => {
             let mut path = format!("/v1/log?limit={limit}");
             if let Some(author) = author {
@@ -159,7 +198,14 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let entries = ask(directory, "GET", &path, None).await?;
             show(json, &entries, |entries| {
                 let rows = list(entries, |item| {
-                    vec![text(&item["lane"]), text(&item["sequence"]), text(&item["kind"]), text(&item["bytes"]), short(&item["hash"]), text(&item["standing"])]
+                    vec![
+                        text(&item["lane"]),
+                        text(&item["sequence"]),
+                        text(&item["kind"]),
+                        text(&item["bytes"]),
+                        short(&item["hash"]),
+                        text(&item["standing"]),
+                    ]
                 });
                 table(&["lane", "sequence", "kind", "bytes", "hash", "standing"], &rows);
             })
@@ -169,7 +215,12 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             let view = json!({ "version": version, "store_schema": SCHEMA_VERSION, "session_protocol": stallmesh_protocol::replica::VERSION });
-            show(json, &view, |_| println!("stallmesh {version} (store schema {SCHEMA_VERSION}, session protocol {})", stallmesh_protocol::replica::VERSION))
+            show(json, &view, |_| {
+                println!(
+                    "stallmesh {version} (store schema {SCHEMA_VERSION}, session protocol {})",
+                    stallmesh_protocol::replica::VERSION
+                )
+            })
         }
     }
 }
@@ -194,7 +245,13 @@ fn list(value: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> 
 /// Percent-encodes everything but letters and digits.
 fn encode(text: &str) -> String {
     text.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .map(|byte| {
+            if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
         .collect()
 }
 
@@ -210,7 +267,13 @@ fn tax_rates(taxes: &[String]) -> Result<Vec<(String, String)>, CliError> {
 }
 
 /// Makes a market's keys and its hub's first entries. The market's public key.
-pub(crate) fn create(directory: &Path, name: &str, currency: &str, policy: PolicyView, days: u64) -> Result<DeviceId, CliError> {
+pub(crate) fn create(
+    directory: &Path,
+    name: &str,
+    currency: &str,
+    policy: PolicyView,
+    days: u64,
+) -> Result<DeviceId, CliError> {
     runtime::make_directory(directory).map_err(failed)?;
     if directory.join(identity::DEVICE_KEY).exists() {
         return Err(CliError::Failed(format!("{} already holds a node: use another --data-dir", directory.display())));
@@ -221,20 +284,31 @@ pub(crate) fn create(directory: &Path, name: &str, currency: &str, policy: Polic
     }
     let identity = identity::load_or_create(directory).map_err(failed)?;
     let key = |name: &str| -> Result<_, CliError> {
-        identity::read_key(directory, name).map_err(failed)?.ok_or_else(|| CliError::Failed(format!("{name} could not be read back")))
+        identity::read_key(directory, name)
+            .map_err(failed)?
+            .ok_or_else(|| CliError::Failed(format!("{name} could not be read back")))
     };
     let root = DeviceKey::from_seed(&*key(identity::ROOT_KEY)?);
     let recovery = SealKey::from_secret(&*key(identity::RECOVERY_KEY)?).map_err(failed)?;
-    let order = MarketOrder { name: name.to_owned(), currency: currency.to_owned(), epoch: 1, hub_name: format!("{name} hub"), valid_ms: days * DAY_MS, policy };
+    let order = MarketOrder {
+        name: name.to_owned(),
+        currency: currency.to_owned(),
+        epoch: 1,
+        hub_name: format!("{name} hub"),
+        valid_ms: days * DAY_MS,
+        policy,
+    };
     let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let now = Now { monotonic_ms: 0, wall_ms };
-    create_market(store, &order, &identity, &root, recovery.public(), identity::random().map_err(failed)?, now).map_err(failed)?;
+    create_market(store, &order, &identity, &root, recovery.public(), identity::random().map_err(failed)?, now)
+        .map_err(failed)?;
     std::fs::write(directory.join("market.pub"), format!("{}\n", root.id())).map_err(failed)?;
     Ok(root.id())
 }
 
 async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STALLMESH_LOG_FILTER").unwrap_or_else(|_| "info,libp2p=warn,quinn=warn".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_env("STALLMESH_LOG_FILTER")
+        .unwrap_or_else(|_| "info,libp2p=warn,quinn=warn".into());
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
     let config = Config::load(config, config_environment()).map_err(failed)?;
     let mut node = runtime::start(directory, &config).map_err(failed)?;
@@ -257,7 +331,10 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
             Err(error) => eprintln!("error: {error}"),
         }
     }
-    eprintln!("running in {}; its page is at http://{address}/ (with the token: see api.url there)", directory.display());
+    eprintln!(
+        "running in {}; its page is at http://{address}/ (with the token: see api.url there)",
+        directory.display()
+    );
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
     tokio::select! {
         error = node.ended() => return Err(failed(error)),
@@ -278,7 +355,8 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
 }
 
 fn config_environment() -> Vec<(String, String)> {
-    const NOT_CONFIGURATION: [&str; 4] = ["STALLMESH_DATA_DIR", "STALLMESH_CONFIG", "STALLMESH_LOG_FILTER", "STALLMESH_STOP_WITH_STDIN"];
+    const NOT_CONFIGURATION: [&str; 4] =
+        ["STALLMESH_DATA_DIR", "STALLMESH_CONFIG", "STALLMESH_LOG_FILTER", "STALLMESH_STOP_WITH_STDIN"];
     std::env::vars().filter(|(name, _)| !NOT_CONFIGURATION.contains(&name.as_str())).collect()
 }
 
@@ -298,7 +376,11 @@ async fn parent_gone() {
 
 async fn invite(directory: &Path, arguments: &InviteArguments, json: bool) -> Result<(), CliError> {
     let role = if arguments.stall.is_empty() { "gateway" } else { "stall" };
-    let name = if arguments.name.is_empty() { if arguments.stall.is_empty() { "gateway" } else { &arguments.stall } } else { &arguments.name };
+    let name = if arguments.name.is_empty() {
+        if arguments.stall.is_empty() { "gateway" } else { &arguments.stall }
+    } else {
+        &arguments.name
+    };
     let body = json!({
         "role": role, "stall": arguments.stall, "name": name,
         "expires_ms": arguments.hours * HOUR_MS, "valid_ms": arguments.days * DAY_MS,
@@ -318,7 +400,11 @@ async fn join(directory: &Path, arguments: &JoinArguments, json: bool) -> Result
             runtime::make_directory(directory).map_err(failed)?;
             identity::load_or_create(directory).map_err(failed)?;
             std::fs::write(directory.join(INVITE_FILE), body.to_string()).map_err(failed)?;
-            done(json, json!({ "waiting": true }), &format!("The invite waits: `stallmesh --data-dir {} run` joins with it.", directory.display()))
+            done(
+                json,
+                json!({ "waiting": true }),
+                &format!("The invite waits: `stallmesh --data-dir {} run` joins with it.", directory.display()),
+            )
         }
         Err(error) => Err(error),
         Ok(answer) => done(json, answer, "Joining: `status` shows how far it is."),
@@ -339,7 +425,11 @@ async fn full_device(directory: &Path, start: &str) -> Result<String, CliError> 
         return Ok(start.to_owned());
     }
     let members = ask(directory, "GET", "/v1/members", None).await?;
-    let found: Vec<String> = list(&members, |item| vec![text(&item["device"])]).into_iter().flatten().filter(|device| device.starts_with(start)).collect();
+    let found: Vec<String> = list(&members, |item| vec![text(&item["device"])])
+        .into_iter()
+        .flatten()
+        .filter(|device| device.starts_with(start))
+        .collect();
     match found.as_slice() {
         [device] => Ok(device.clone()),
         [] => Err(CliError::Failed(format!("no device begins with {start}: see `stallmesh members`"))),
@@ -361,7 +451,9 @@ async fn import(directory: &Path, file: &Path, tax: &str, json: bool) -> Result<
         CliError::Refused { code, detail } => CliError::Refused { code, detail: format!("{name}: {detail}") },
         other => other,
     })?;
-    show(json, &answer, |answer| println!("{} products published, {} left out.", text(&answer["products"]), text(&answer["skipped"])))
+    show(json, &answer, |answer| {
+        println!("{} products published, {} left out.", text(&answer["products"]), text(&answer["skipped"]))
+    })
 }
 
 async fn sell(directory: &Path, arguments: &SellArguments, json: bool) -> Result<(), CliError> {
@@ -369,7 +461,9 @@ async fn sell(directory: &Path, arguments: &SellArguments, json: bool) -> Result
         .lines
         .iter()
         .map(|line| match line.split_once('x') {
-            Some((quantity, sku)) if !quantity.is_empty() && quantity.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') => {
+            Some((quantity, sku))
+                if !quantity.is_empty() && quantity.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') =>
+            {
                 json!({ "sku": sku, "quantity": quantity })
             }
             _ => json!({ "sku": line, "quantity": "1" }),
@@ -386,7 +480,12 @@ async fn sell(directory: &Path, arguments: &SellArguments, json: bool) -> Result
     let body = json!({ "idempotency_key": key, "lines": lines, "tenders": [tender], "rehearsal": arguments.rehearsal });
     let sale = ask(directory, "POST", "/v1/sales", Some(&body)).await?;
     show(json, &sale, |sale| {
-        println!("Receipt {}: {} ({})", text(&sale["receipt"]), money(&sale["total"], &text(&sale["currency"])), text(&sale["state"]).replace('_', " "));
+        println!(
+            "Receipt {}: {} ({})",
+            text(&sale["receipt"]),
+            money(&sale["total"], &text(&sale["currency"])),
+            text(&sale["state"]).replace('_', " ")
+        );
     })
 }
 
@@ -394,19 +493,45 @@ async fn status(directory: &Path, json: bool) -> Result<(), CliError> {
     let status = ask(directory, "GET", "/v1/status", None).await?;
     show(json, &status, |status| {
         let market = text(&status["market_name"]);
-        println!("{} {} {} in {}", text(&status["role"]), text(&status["stall"]), short(&status["device"]), if market.is_empty() { "no market" } else { &market });
+        println!(
+            "{} {} {} in {}",
+            text(&status["role"]),
+            text(&status["stall"]),
+            short(&status["device"]),
+            if market.is_empty() { "no market" } else { &market }
+        );
         println!("  device    {}", text(&status["device"]));
         println!("  seal key  {}", text(&status["seal_key"]));
         let uplink = &status["uplink"];
-        println!("  uplink    {}", if uplink["up"] == true { "up" } else if uplink["enabled"] == true { "down, dialling" } else { "off" });
+        println!(
+            "  uplink    {}",
+            if uplink["up"] == true {
+                "up"
+            } else if uplink["enabled"] == true {
+                "down, dialling"
+            } else {
+                "off"
+            }
+        );
         let sales = &status["sales"];
-        println!("  sales     {} recorded: {} copied, {} at the hub, {} settled", sales["recorded"], sales["copied"], sales["at_the_hub"], sales["settled"]);
+        println!(
+            "  sales     {} recorded: {} copied, {} at the hub, {} settled",
+            sales["recorded"], sales["copied"], sales["at_the_hub"], sales["settled"]
+        );
         let custody = &status["custody"];
         println!("  carries   {} entries of others ({} bytes)", custody["held_entries"], custody["held_bytes"]);
         for notice in status["notices"].as_array().into_iter().flatten() {
             println!("  ! {}", text(notice));
         }
-        let rows = list(&status["peers"], |peer| vec![short(&peer["device"]), text(&peer["stall"]), text(&peer["link"]), if peer["uplink"] == true { "yes".into() } else { "no".into() }, text(&peer["address"])]);
+        let rows = list(&status["peers"], |peer| {
+            vec![
+                short(&peer["device"]),
+                text(&peer["stall"]),
+                text(&peer["link"]),
+                if peer["uplink"] == true { "yes".into() } else { "no".into() },
+                text(&peer["address"]),
+            ]
+        });
         if !rows.is_empty() {
             println!();
             table(&["device", "stall", "link", "uplink", "address"], &rows);
@@ -415,7 +540,8 @@ async fn status(directory: &Path, json: bool) -> Result<(), CliError> {
 }
 
 fn suspense(rows: &Value) {
-    let rows = list(rows, |row| vec![text(&row["reason"]), text(&row["stall"]), text(&row["amount"]), text(&row["detail"])]);
+    let rows =
+        list(rows, |row| vec![text(&row["reason"]), text(&row["stall"]), text(&row["amount"]), text(&row["detail"])]);
     if !rows.is_empty() {
         println!("\nIn suspense:");
         table(&["reason", "stall", "amount", "detail"], &rows);
@@ -426,7 +552,12 @@ async fn settle(directory: &Path, dry_run: bool, json: bool) -> Result<(), CliEr
     let settlement = ask(directory, "POST", "/v1/settle", Some(&json!({ "dry_run": dry_run }))).await?;
     show(json, &settlement, |settlement| {
         let verb = if dry_run { "would post" } else { "posted" };
-        println!("Settlement {} {verb} {} sales. Digest {}", settlement["number"], settlement["posted"], text(&settlement["digest"]));
+        println!(
+            "Settlement {} {verb} {} sales. Digest {}",
+            settlement["number"],
+            settlement["posted"],
+            text(&settlement["digest"])
+        );
         let rows = list(&settlement["statements"], |statement| {
             let body = &statement["body"];
             vec![text(&statement["stall"]), text(&body["sales"]), money(&body["payout"], &text(&body["currency"]))]
@@ -448,7 +579,8 @@ async fn policy(directory: &Path, arguments: &PolicyArguments, json: bool) -> Re
 pub(crate) async fn export(directory: &Path, out: &Path) -> Result<u64, CliError> {
     use std::io::Write;
     let partial: PathBuf = out.with_extension("partial");
-    let mut file = std::fs::File::create(&partial).map_err(|error| CliError::Failed(format!("{}: {error}", partial.display())))?;
+    let mut file =
+        std::fs::File::create(&partial).map_err(|error| CliError::Failed(format!("{}: {error}", partial.display())))?;
     let (mut cursor, mut bytes) = (String::new(), 0);
     loop {
         let reply = send(directory, "GET", &format!("/v1/export?cursor={cursor}"), &[]).await?;
@@ -458,7 +590,12 @@ pub(crate) async fn export(directory: &Path, out: &Path) -> Result<u64, CliError
         }
         file.write_all(&reply.body).map_err(failed)?;
         bytes += reply.body.len() as u64;
-        cursor = reply.headers.iter().find(|(name, _)| name == "stallmesh-cursor").map(|(_, value)| value.clone()).unwrap_or_default();
+        cursor = reply
+            .headers
+            .iter()
+            .find(|(name, _)| name == "stallmesh-cursor")
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default();
         if cursor.is_empty() {
             break;
         }
@@ -471,14 +608,19 @@ pub(crate) async fn export(directory: &Path, out: &Path) -> Result<u64, CliError
 
 /// A root key as text, or the file that holds it.
 pub(crate) fn market_key(text: &str) -> Result<DeviceId, CliError> {
-    let text = if text.len() == 64 { text.to_owned() } else { std::fs::read_to_string(text).map_err(|error| CliError::Failed(format!("{text}: {error}")))? };
+    let text = if text.len() == 64 {
+        text.to_owned()
+    } else {
+        std::fs::read_to_string(text).map_err(|error| CliError::Failed(format!("{text}: {error}")))?
+    };
     text.trim().parse().map_err(failed)
 }
 
 fn digest(file: &Path, key: Option<&str>, order: u64, json: bool) -> Result<(), CliError> {
     let root = key.map(market_key).transpose()?;
     let reader = std::fs::File::open(file).map_err(|error| CliError::Failed(format!("{}: {error}", file.display())))?;
-    let result = recompute(std::io::BufReader::new(reader), root, order).map_err(|error| CliError::Failed(format!("{}: {error}", file.display())))?;
+    let result = recompute(std::io::BufReader::new(reader), root, order)
+        .map_err(|error| CliError::Failed(format!("{}: {error}", file.display())))?;
     let view = json!({
         "market": result.market.to_string(), "entries": result.entries, "digest": result.reconciliation.digest().to_string(),
         "posted": result.reconciliation.posted(), "published": result.published,
@@ -487,7 +629,8 @@ fn digest(file: &Path, key: Option<&str>, order: u64, json: bool) -> Result<(), 
         println!("{} entries hold; {} sales are posted.", view["entries"], view["posted"]);
         println!("Digest {}", text(&view["digest"]));
         for (number, digest) in &result.published {
-            let verdict = if *digest == text(&view["digest"]) { "the same" } else { "another: it had read less, or more" };
+            let verdict =
+                if *digest == text(&view["digest"]) { "the same" } else { "another: it had read less, or more" };
             println!("Settlement {number} was published with {verdict}.");
         }
     })

@@ -164,10 +164,8 @@ pub(crate) fn count(arguments: &CountArguments) -> Result<(), DemoError> {
         .collect::<BTreeMap<_, _>>()
         .values()
         .sum();
-    let mut received_ms: Vec<f64> = received_at
-        .iter()
-        .filter_map(|(sale, at)| Some(at.saturating_sub(recorded.get(sale)?.3) as f64))
-        .collect();
+    let mut received_ms: Vec<f64> =
+        received_at.iter().filter_map(|(sale, at)| Some(at.saturating_sub(recorded.get(sale)?.3) as f64)).collect();
     let ledger: BTreeMap<String, i128> = sums(&recomputed.reconciliation.rows);
     println!(
         "{}",

@@ -101,8 +101,12 @@ impl Market {
         // Hub, gateway, stalls, and places for a helper's tablet, a clone and a stranger.
         let (network, reason) = Network::make(FIRST_STALL + stalls + 3);
         match &reason {
-            None => println!("Each node lives in a network namespace of its own; pulling an uplink is pulling a cable."),
-            Some(reason) => println!("No network namespaces here ({reason}): all nodes are on loopback, with addresses given, and uplinks are switched in the nodes."),
+            None => {
+                println!("Each node lives in a network namespace of its own; pulling an uplink is pulling a cable.")
+            }
+            Some(reason) => println!(
+                "No network namespaces here ({reason}): all nodes are on loopback, with addresses given, and uplinks are switched in the nodes."
+            ),
         }
         let baskets = match &arguments.baskets {
             None => Vec::new(),
@@ -302,7 +306,10 @@ impl Market {
         self.figures.insert("devices".into(), devices.into());
         self.figures.insert("discovered_by_mdns".into(), discovered.into());
         self.figures.insert("join_ms".into(), json!({ "p50": p50.round(), "max": max.round() }));
-        self.say(&format!("{} stalls are members; half of them after {p50:.0} ms, the last after {max:.0} ms.", times.len()));
+        self.say(&format!(
+            "{} stalls are members; half of them after {p50:.0} ms, the last after {max:.0} ms.",
+            times.len()
+        ));
         self.say(&if self.network.has_multicast() {
             format!("{discovered} of them found others by mDNS; none had an address. Their requests went to the hub through members that can't read them.")
         } else {
@@ -354,10 +361,18 @@ impl Market {
                 .products;
             let named: Vec<String> = self.baskets.iter().flatten().take(2000).cloned().collect();
             for name in named {
-                let sku: String = name.to_uppercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+                let sku: String =
+                    name.to_uppercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
                 if !products.iter().any(|product| product.sku == sku) {
                     let price = price_for(&name, self.arguments.seed);
-                    products.push(crate::engine::ProductView { sku, name, price, taxes: vec!["standard".into()], unit: "piece".into(), ..Default::default() });
+                    products.push(crate::engine::ProductView {
+                        sku,
+                        name,
+                        price,
+                        taxes: vec!["standard".into()],
+                        unit: "piece".into(),
+                        ..Default::default()
+                    });
                 }
             }
             let body = serde_json::to_value(&products).map_err(|error| DemoError::Failed(error.to_string()))?;
@@ -381,7 +396,10 @@ impl Market {
         let took = start.elapsed().as_millis() as u64;
         self.figures.insert("catalog_items".into(), expected.into());
         self.figures.insert("catalog_converged_ms".into(), took.into());
-        self.say(&format!("{expected} products of {} stalls; the last node held all of them {took} ms after the first import began.", self.arguments.stalls));
+        self.say(&format!(
+            "{expected} products of {} stalls; the last node held all of them {took} ms after the first import began.",
+            self.arguments.stalls
+        ));
         Ok(())
     }
 
@@ -410,11 +428,20 @@ impl Market {
             let basket = self.baskets[chosen].clone();
             let skus: Vec<String> = basket
                 .iter()
-                .map(|name| name.to_uppercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect())
+                .map(|name| {
+                    name.to_uppercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+                })
                 .collect();
-            skus.into_iter().filter(|sku| products.iter().any(|(known, _)| known == sku)).map(|sku: String| json!({ "sku": sku, "quantity": "1" })).collect()
+            skus.into_iter()
+                .filter(|sku| products.iter().any(|(known, _)| known == sku))
+                .map(|sku: String| json!({ "sku": sku, "quantity": "1" }))
+                .collect()
         };
-        let tender = if self.draw(2) == 0 { json!({ "kind": "cash" }) } else { json!({ "kind": "card", "token": format!("tok_{:08x}", self.draw(usize::MAX)) }) };
+        let tender = if self.draw(2) == 0 {
+            json!({ "kind": "cash" })
+        } else {
+            json!({ "kind": "card", "token": format!("tok_{:08x}", self.draw(usize::MAX)) })
+        };
         json!({ "idempotency_key": key, "lines": lines, "tenders": [tender], "operator": "Ada" })
     }
 
@@ -436,7 +463,10 @@ impl Market {
         self.step(3, "Sell with no uplink at all");
         self.set_uplink(GATEWAY, false).await?;
         let hub = &self.nodes[0];
-        Self::until("the hub is alone", 60, async || Ok(hub.status().await?["peers"].as_array().is_none_or(Vec::is_empty))).await?;
+        Self::until("the hub is alone", 60, async || {
+            Ok(hub.status().await?["peers"].as_array().is_none_or(Vec::is_empty))
+        })
+        .await?;
         let end = Instant::now() + Duration::from_secs(self.arguments.seconds);
         let mut sold = 0;
         while Instant::now() < end {
@@ -485,11 +515,19 @@ impl Market {
         let order = json!({ "device": status["device"], "seal_key": status["seal_key"], "name": "helper", "scopes": ["sell=10000", "relay"], "valid_ms": 43_200_000_u64 });
         self.nodes[owner].send("POST", "/v1/delegate", &order).await?;
         let waiting = &helper;
-        let took = Self::until("the helper's tablet joins", 60, async || Ok(waiting.status().await?["role"] == "stall")).await?;
+        let took =
+            Self::until("the helper's tablet joins", 60, async || Ok(waiting.status().await?["role"] == "stall"))
+                .await?;
         let products = self.products.get(&owner).cloned().unwrap_or_default();
-        let path = format!("/v1/catalog/counts");
+        let path = "/v1/catalog/counts";
         Self::until("the helper's tablet has the catalog", 60, async || {
-            Ok(waiting.get(&path).await?.as_array().into_iter().flatten().any(|count| count[0] == stall && count[1].as_u64() == Some(products.len() as u64)))
+            Ok(waiting
+                .get(path)
+                .await?
+                .as_array()
+                .into_iter()
+                .flatten()
+                .any(|count| count[0] == stall && count[1].as_u64() == Some(products.len() as u64)))
         })
         .await?;
         self.products.insert(index, products.clone());
@@ -501,11 +539,15 @@ impl Market {
         self.write_down(index, &sale, begun)?;
         let too_much = 10_000 / cheapest.1.max(1) + 1;
         let refused_sale = self.nodes[index].send("POST", "/v1/sales", &order(too_much, "helper-2")).await;
-        let refused_catalog = self.nodes[index].send("PUT", "/v1/catalog", &json!([{ "sku": "X", "name": "X", "price": 1 }])).await;
+        let refused_catalog =
+            self.nodes[index].send("PUT", "/v1/catalog", &json!([{ "sku": "X", "name": "X", "price": 1 }])).await;
         let (Err(sale_refusal), Err(catalog_refusal)) = (refused_sale, refused_catalog) else {
             return Err(DemoError::Failed("the helper's tablet did what its certificate doesn't allow".into()));
         };
-        self.say(&format!("A helper's tablet became a member through its stall's owner in {} ms, with no hub anywhere, and sells.", took.as_millis()));
+        self.say(&format!(
+            "A helper's tablet became a member through its stall's owner in {} ms, with no hub anywhere, and sells.",
+            took.as_millis()
+        ));
         self.say(&format!("It is refused what it may not do: {sale_refusal}"));
         self.say(&format!("                                  {catalog_refusal}"));
         Ok(())
@@ -554,12 +596,16 @@ impl Market {
         let start = Instant::now();
         self.set_uplink(GATEWAY, true).await?;
         let received = self.all_received(60).await?;
-        self.say(&format!("{received} sales are at the hub {} ms after the gateway's uplink came up; no stall has one.", start.elapsed().as_millis()));
+        self.say(&format!(
+            "{received} sales are at the hub {} ms after the gateway's uplink came up; no stall has one.",
+            start.elapsed().as_millis()
+        ));
         // The carrier tries to read what it carries: its own export discloses nothing.
         let out = self.directory.join("gateway.export");
         export(&self.nodes[GATEWAY].directory, &out).await.map_err(|error| DemoError::Failed(error.to_string()))?;
         let file = std::fs::File::open(&out).map_err(DemoError::io("the gateway's export"))?;
-        let read = crate::engine::recompute(std::io::BufReader::new(file), None, 1).map_err(|error| DemoError::Failed(error.to_string()))?;
+        let read = crate::engine::recompute(std::io::BufReader::new(file), None, 1)
+            .map_err(|error| DemoError::Failed(error.to_string()))?;
         if !read.sales.is_empty() {
             return Err(DemoError::Failed("the carrier could read sales".into()));
         }
@@ -580,7 +626,9 @@ impl Market {
             if number == 9 {
                 let directory = self.nodes[victim].directory.clone();
                 let sent = body.clone();
-                tokio::spawn(async move { crate::cli::client::ask(&directory, "POST", "/v1/sales", Some(&sent)).await });
+                tokio::spawn(
+                    async move { crate::cli::client::ask(&directory, "POST", "/v1/sales", Some(&sent)).await },
+                );
                 self.nodes[victim].kill().await;
             } else {
                 let begun = Instant::now();
@@ -612,7 +660,10 @@ impl Market {
         })
         .await?;
         self.nodes[lost].kill().await;
-        self.say(&format!("{} is gone for good, right after its neighbours signed for its last 5 sales.", self.nodes[lost].name));
+        self.say(&format!(
+            "{} is gone for good, right after its neighbours signed for its last 5 sales.",
+            self.nodes[lost].name
+        ));
         // The uplink moves to another node.
         let other = FIRST_STALL + 1.min(usize::from(self.arguments.stalls) - 1);
         let before = self.nodes[0].get("/v1/ledger").await?["received"].as_u64().unwrap_or(0);
@@ -623,7 +674,10 @@ impl Market {
             Ok(hub.get("/v1/ledger").await?["received"].as_u64().unwrap_or(0) >= before + 5)
         })
         .await?;
-        self.say(&format!("The uplink moved to {}: everything reached the hub through it, the lost stall's sales too.", self.nodes[other].name));
+        self.say(&format!(
+            "The uplink moved to {}: everything reached the hub through it, the lost stall's sales too.",
+            self.nodes[other].name
+        ));
         self.stranger().await?;
         self.clone_a_disk(&program).await
     }
@@ -632,12 +686,19 @@ impl Market {
     async fn stranger(&mut self) -> Result<(), DemoError> {
         let index = FIRST_STALL + usize::from(self.arguments.stalls) + 2;
         let directory = self.directory.join("stranger");
-        create_market_in(&directory, "Elsewhere", "EUR", PolicyView::default(), 30).map_err(|error| DemoError::Failed(error.to_string()))?;
+        create_market_in(&directory, "Elsewhere", "EUR", PolicyView::default(), 30)
+            .map_err(|error| DemoError::Failed(error.to_string()))?;
         let environment = self.environment(1, &[]);
         let mut stranger = Node::new(index, "stranger", directory, environment);
         stranger.start(&self.network, &self.program.clone()).await?;
         let target = self.nodes[GATEWAY].status().await?;
-        for address in target["listen"].as_array().into_iter().flatten().filter_map(Value::as_str).filter(|address| address.starts_with('/')) {
+        for address in target["listen"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .filter(|address| address.starts_with('/'))
+        {
             stranger.send("POST", "/v1/peers", &json!({ "address": address })).await?;
         }
         let waiting = &stranger;
@@ -739,9 +800,13 @@ impl Market {
         }
         let counted = command.output().await.map_err(DemoError::io("the counting process"))?;
         if !counted.status.success() {
-            return Err(DemoError::Failed(format!("the counting process: {}", String::from_utf8_lossy(&counted.stderr).trim())));
+            return Err(DemoError::Failed(format!(
+                "the counting process: {}",
+                String::from_utf8_lossy(&counted.stderr).trim()
+            )));
         }
-        let counted: Value = serde_json::from_slice(&counted.stdout).map_err(|error| DemoError::Failed(format!("the counting process: {error}")))?;
+        let counted: Value = serde_json::from_slice(&counted.stdout)
+            .map_err(|error| DemoError::Failed(format!("the counting process: {error}")))?;
         self.figures.insert("digest".into(), digest.clone().into());
         for (key, value) in counted.as_object().into_iter().flatten() {
             self.figures.insert(key.clone(), value.clone());
@@ -753,9 +818,13 @@ impl Market {
             "A process of its own counted {} sales that the shops acknowledged: {} at the hub, {} settled, {} relayed through others, {} lost, {} doubled.",
             sales["recorded"], sales["received"], sales["settled"], sales["relayed"], sales["lost"], sales["duplicated"]
         ));
-        self.say(&format!("It recomputed the settlement from the exported logs in another order: {}", counted["digest_recomputed"].as_str().unwrap_or_default()));
+        self.say(&format!(
+            "It recomputed the settlement from the exported logs in another order: {}",
+            counted["digest_recomputed"].as_str().unwrap_or_default()
+        ));
         if let Some(report) = &self.arguments.report {
-            let text = serde_json::to_string_pretty(&self.figures).map_err(|error| DemoError::Failed(error.to_string()))?;
+            let text =
+                serde_json::to_string_pretty(&self.figures).map_err(|error| DemoError::Failed(error.to_string()))?;
             std::fs::write(report, format!("{text}\n")).map_err(DemoError::io("--report"))?;
         }
         self.verdict(&counted, &digest)?;
@@ -781,10 +850,14 @@ impl Market {
         if counted["digest_recomputed"] != digest {
             wrong.push("the recomputed digest differs".into());
         }
-        if counted["ledger_sum_minor"].as_object().is_none_or(|sums| sums.is_empty() || sums.values().any(|sum| sum.as_i64() != Some(0))) {
+        if counted["ledger_sum_minor"]
+            .as_object()
+            .is_none_or(|sums| sums.is_empty() || sums.values().any(|sum| sum.as_i64() != Some(0)))
+        {
             wrong.push("the ledger doesn't sum to zero".into());
         }
-        let takings: u64 = counted["takings_minor"].as_object().into_iter().flatten().filter_map(|(_, sum)| sum.as_u64()).sum();
+        let takings: u64 =
+            counted["takings_minor"].as_object().into_iter().flatten().filter_map(|(_, sum)| sum.as_u64()).sum();
         if counted["settled_minor"].as_u64() != Some(takings) {
             wrong.push(format!("takings of {takings}, settled {}", counted["settled_minor"]));
         }
@@ -802,7 +875,8 @@ fn copy_directory(from: &Path, to: &Path) -> Result<(), DemoError> {
     for entry in std::fs::read_dir(from).map_err(DemoError::io("a data directory"))? {
         let entry = entry.map_err(DemoError::io("a data directory"))?;
         if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            std::fs::copy(entry.path(), to.join(entry.file_name())).map_err(DemoError::io("a copy of a data directory"))?;
+            std::fs::copy(entry.path(), to.join(entry.file_name()))
+                .map_err(DemoError::io("a copy of a data directory"))?;
         }
     }
     Ok(())

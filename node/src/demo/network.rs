@@ -128,7 +128,9 @@ fn make_namespaces(prefix: &str, nodes: usize) -> Result<(), String> {
         let host = index + 1;
         let mut node = format!("link set lo up\naddr add 10.78.0.{host}/24 dev wan0\n");
         if index > 0 {
-            node.push_str(&format!("addr add 10.77.0.{host}/24 dev eth0\nlink set eth0 up\nroute add 224.0.0.0/4 dev eth0\n"));
+            node.push_str(&format!(
+                "addr add 10.77.0.{host}/24 dev eth0\nlink set eth0 up\nroute add 224.0.0.0/4 dev eth0\n"
+            ));
         } else {
             node.push_str("link set wan0 up\n");
         }

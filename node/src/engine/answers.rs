@@ -34,10 +34,9 @@ impl<S: Store> Engine<S> {
             Request::RecordSale(order) => self.record_sale(&order)?,
             Request::Sales { limit, before } => Answer::Sales(self.sales_list(limit, before)),
             Request::Sale(sale) => {
-                let record = self
-                    .sales
-                    .get(&sale)
-                    .ok_or_else(|| Failure::new(FailureCode::ENotFound, format!("this device recorded no sale {sale}")))?;
+                let record = self.sales.get(&sale).ok_or_else(|| {
+                    Failure::new(FailureCode::ENotFound, format!("this device recorded no sale {sale}"))
+                })?;
                 Answer::Sale(self.sale_view(record))
             }
             Request::Catalog { stall, query, limit } => Answer::Products(self.search(stall.as_deref(), &query, limit)),
@@ -95,7 +94,9 @@ impl<S: Store> Engine<S> {
                 let (bytes, cursor) = self.export(&cursor)?;
                 Answer::Export { bytes, cursor }
             }
-            Request::LogShow { author, lane, limit } => Answer::Entries(self.log_show(author, lane.as_deref(), limit)?),
+            Request::LogShow { author, lane, limit } => {
+                Answer::Entries(self.log_show(author, lane.as_deref(), limit)?)
+            }
             Request::SetUplink { up } => {
                 self.set_uplink(up);
                 Answer::Done
@@ -163,10 +164,9 @@ impl<S: Store> Engine<S> {
                 "this device's certificate has expired: it still sells, but grants and publishes nothing until renewed",
             ));
         }
-        valid
-            .find(|certificate| certificate.scopes.allows(scope))
-            .cloned()
-            .ok_or_else(|| Failure::new(FailureCode::EScope, format!("this device's certificate has no scope `{scope}`")))
+        valid.find(|certificate| certificate.scopes.allows(scope)).cloned().ok_or_else(|| {
+            Failure::new(FailureCode::EScope, format!("this device's certificate has no scope `{scope}`"))
+        })
     }
 
     fn publish_products(&mut self, products: Vec<ProductView>) -> Result<(), Failure> {
@@ -301,7 +301,8 @@ impl<S: Store> Engine<S> {
             notices.push("no checkpoint of a hub was seen yet: times are this device's own".into());
         }
         if certificate.is_some_and(|certificate| !certificate.is_valid_at(self.time())) {
-            notices.push("this device's certificate has expired: it sells, copies and carries, and grants nothing".into());
+            notices
+                .push("this device's certificate has expired: it sells, copies and carries, and grants nothing".into());
         }
         if self.views.membership.is_revoked(&own) {
             notices.push("this device's certificate was revoked".into());
@@ -358,7 +359,9 @@ impl<S: Store> Engine<S> {
                 invalid(format!("scopes: `{name}` is none of {}", known.join(", ")))
             })?;
             let limit = limit
-                .map(|limit| limit.parse::<u64>().map_err(|_| invalid(format!("scopes: `{text}`: the limit is no number"))))
+                .map(|limit| {
+                    limit.parse::<u64>().map_err(|_| invalid(format!("scopes: `{text}`: the limit is no number")))
+                })
                 .transpose()?;
             scopes.push((scope, limit));
         }
@@ -386,12 +389,7 @@ impl<S: Store> Engine<S> {
     fn revoke(&mut self, device: DeviceId, reason: String) -> Result<(), Failure> {
         self.check_say(&device)?;
         let line = write_line(&self.line_of(device));
-        let message = payload::Revocation {
-            device: device.as_bytes().to_vec(),
-            line,
-            reason,
-            below_standing: false,
-        };
+        let message = payload::Revocation { device: device.as_bytes().to_vec(), line, reason, below_standing: false };
         self.append_public(Lane::CONTROL, Kind::REVOCATION, encode(&message)).map_err(failed)?;
         Ok(())
     }
@@ -432,15 +430,24 @@ impl<S: Store> Engine<S> {
             self.book.retry_hubs(self.now.monotonic_ms);
             self.dial();
         } else {
-            let links: Vec<_> =
-                self.links.iter().filter(|(_, link)| link.road == Road::Uplink && link.dialled).map(|(id, _)| *id).collect();
+            let links: Vec<_> = self
+                .links
+                .iter()
+                .filter(|(_, link)| link.road == Road::Uplink && link.dialled)
+                .map(|(id, _)| *id)
+                .collect();
             for link in links {
                 self.close_link(link, "the uplink was switched off".into());
             }
         }
     }
 
-    fn log_show(&mut self, author: Option<DeviceId>, lane: Option<&str>, limit: usize) -> Result<Vec<EntryView>, Failure> {
+    fn log_show(
+        &mut self,
+        author: Option<DeviceId>,
+        lane: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<EntryView>, Failure> {
         let author = author.unwrap_or_else(|| self.device.id());
         let logs: Vec<_> = self
             .logs
@@ -485,9 +492,8 @@ impl<S: Store> Engine<S> {
 const UNITS: [&str; 5] = ["piece", "kg", "g", "l", "m"];
 
 fn check_product(index: usize, product: &ProductView) -> Result<(), Failure> {
-    let invalid = |field: &str, detail: &str| {
-        Failure::new(FailureCode::EInvalid, format!("products[{index}].{field}: {detail}"))
-    };
+    let invalid =
+        |field: &str, detail: &str| Failure::new(FailureCode::EInvalid, format!("products[{index}].{field}: {detail}"));
     if product.sku.is_empty() || product.sku.len() > 120 || product.sku.chars().any(char::is_control) {
         return Err(invalid("sku", "1 to 120 bytes without control characters"));
     }

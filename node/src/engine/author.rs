@@ -81,8 +81,7 @@ impl<S: Store> Engine<S> {
         let previous = writer.log.head().hash;
         let appended = writer.log.append(&self.device, time, seen, kind, payload)?;
         // Key entries are handed over alone, ahead of what they open, so each ends a page.
-        let signature =
-            appended.signature.or_else(|| (kind == Kind::KEY).then(|| writer.log.sign(&self.device)));
+        let signature = appended.signature.or_else(|| (kind == Kind::KEY).then(|| writer.log.sign(&self.device)));
         writer.unsigned = signature.is_none();
         let name = *writer.log.name();
         self.logs.append(&mut self.overlay, name, appended.head, previous, &appended.entry, signature.as_ref());

@@ -35,8 +35,7 @@ fn amount_error(error: money::MoneyError) -> Failure {
 impl<S: Store> Engine<S> {
     pub(crate) fn load_sales(&mut self) -> Result<(), StoreError> {
         for (key, value) in self.overlay.scan_prefix(Table::Sales, b"s")? {
-            if let (Ok(sale), Ok(record)) =
-                (SaleId::try_from(&key[1..]), serde_json::from_slice::<SaleRecord>(&value))
+            if let (Ok(sale), Ok(record)) = (SaleId::try_from(&key[1..]), serde_json::from_slice::<SaleRecord>(&value))
             {
                 self.sales.insert(sale, record);
             }
@@ -161,9 +160,8 @@ impl<S: Store> Engine<S> {
                 ));
             };
             let priced = price_line(index, line, &product, &policy)?;
-            let add = |sum: u64, amount: u64| {
-                sum.checked_add(amount).ok_or(money::MoneyError::Range).map_err(amount_error)
-            };
+            let add =
+                |sum: u64, amount: u64| sum.checked_add(amount).ok_or(money::MoneyError::Range).map_err(amount_error);
             message.subtotal = add(message.subtotal, priced.gross)?;
             message.total = add(message.total, priced.total)?;
             for tax in &priced.taxes {
@@ -310,8 +308,14 @@ fn tender_view(tender: &payload::Tender) -> TenderView {
     }
 }
 
-fn price_line(index: usize, line: &OrderLine, product: &Product, policy: &payload::Policy) -> Outcome<payload::SaleLine> {
-    let quantity = money::decimal(&line.quantity).map_err(|error| invalid(format!("lines[{index}].quantity: {error}")))?;
+fn price_line(
+    index: usize,
+    line: &OrderLine,
+    product: &Product,
+    policy: &payload::Policy,
+) -> Outcome<payload::SaleLine> {
+    let quantity =
+        money::decimal(&line.quantity).map_err(|error| invalid(format!("lines[{index}].quantity: {error}")))?;
     if quantity.is_zero() {
         return Err(invalid(format!("lines[{index}].quantity: zero")));
     }
@@ -331,8 +335,10 @@ fn price_line(index: usize, line: &OrderLine, product: &Product, policy: &payloa
         })?;
         let percent = money::decimal(&rate.rate).map_err(amount_error)?;
         let (base, amount) = if policy.prices_include_tax {
-            let amount = money::round(rust_decimal::Decimal::from(gross) * percent / (rust_decimal::Decimal::ONE_HUNDRED + percent))
-                .map_err(amount_error)?;
+            let amount = money::round(
+                rust_decimal::Decimal::from(gross) * percent / (rust_decimal::Decimal::ONE_HUNDRED + percent),
+            )
+            .map_err(amount_error)?;
             (gross - amount, amount)
         } else {
             let amount = money::percentage(gross, percent).map_err(amount_error)?;
@@ -360,7 +366,11 @@ fn check_token(index: usize, token: &str) -> Outcome<()> {
     if token.is_empty() || token.len() > 200 || token.chars().any(char::is_control) {
         return Err(invalid(format!("tenders[{index}].token: the card reader's token is needed")));
     }
-    let digits: Vec<u32> = token.chars().filter(|character| !matches!(character, ' ' | '-')).filter_map(|character| character.to_digit(10)).collect();
+    let digits: Vec<u32> = token
+        .chars()
+        .filter(|character| !matches!(character, ' ' | '-'))
+        .filter_map(|character| character.to_digit(10))
+        .collect();
     let all_digits = token.chars().all(|character| character.is_ascii_digit() || matches!(character, ' ' | '-'));
     if all_digits && (12..=19).contains(&digits.len()) && luhn(&digits) {
         return Err(invalid(format!(
@@ -382,5 +392,5 @@ fn luhn(digits: &[u32]) -> bool {
             (_, double) => double,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }

@@ -89,7 +89,8 @@ impl<S: Store> Engine<S> {
             .collect();
         for (name, runs) in names {
             for run in runs {
-                let chain = self.logs.chain(&self.overlay, &name, run.from, run.to, Some(run.previous), usize::MAX / 8)?;
+                let chain =
+                    self.logs.chain(&self.overlay, &name, run.from, run.to, Some(run.previous), usize::MAX / 8)?;
                 self.custody.held_bytes += chain.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
             }
         }
@@ -118,7 +119,8 @@ impl<S: Store> Engine<S> {
     /// Whether the entry at an interval's end lies on this run, where the log has several branches.
     fn on_chain(&self, log: &LogName, run: &Run, interval: &Interval) -> bool {
         let Some(record) = self.logs.get(log) else { return false };
-        let overlapping = record.runs.iter().filter(|other| other.from <= interval.to && interval.to <= other.to).count();
+        let overlapping =
+            record.runs.iter().filter(|other| other.from <= interval.to && interval.to <= other.to).count();
         if overlapping <= 1 {
             return true;
         }
@@ -305,8 +307,7 @@ impl<S: Store> Engine<S> {
         if !branches {
             return None;
         }
-        let chain =
-            self.logs.chain(&self.overlay, log, run.from, sequence - 1, Some(run.previous), usize::MAX / 8);
+        let chain = self.logs.chain(&self.overlay, log, run.from, sequence - 1, Some(run.previous), usize::MAX / 8);
         self.guard(chain).and_then(|chain| chain.last().map(|held| held.hash))
     }
 

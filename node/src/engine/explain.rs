@@ -38,9 +38,11 @@ impl<S: Store> Engine<S> {
         if membership.is_quarantined(device) {
             return because(
                 "quarantined",
-                vec!["it signed two histories of one log: what precedes the fork stands, the rest has no effect until \
+                vec![
+                    "it signed two histories of one log: what precedes the fork stands, the rest has no effect until \
                       the hub or its stall's owner admits an incarnation again"
-                    .into()],
+                        .into(),
+                ],
             );
         }
         let time = self.time();
@@ -67,7 +69,9 @@ impl<S: Store> Engine<S> {
             None => {
                 let mut reasons = vec!["no link to it is up; its entries come through other members".to_owned()];
                 if self.links.values().all(|link| !link.greeted) {
-                    reasons.push("in fact this device has no link to anybody: check that it is on the market's network".into());
+                    reasons.push(
+                        "in fact this device has no link to anybody: check that it is on the market's network".into(),
+                    );
                 }
                 because("not_connected", reasons)
             }
@@ -97,10 +101,16 @@ impl<S: Store> Engine<S> {
         let membership = &self.views.membership;
         let own = self.device.id();
         if membership.is_quarantined(&own) {
-            return because("quarantined", vec!["this device is quarantined: its sales are carried, and stand in suspense".into()]);
+            return because(
+                "quarantined",
+                vec!["this device is quarantined: its sales are carried, and stand in suspense".into()],
+            );
         }
         if membership.is_revoked(&log.author) {
-            return because("revoked", vec!["this device was revoked: its sales go to the hub and stand in suspense there".into()]);
+            return because(
+                "revoked",
+                vec!["this device was revoked: its sales go to the hub and stand in suspense there".into()],
+            );
         }
         let greeted: Vec<_> = self.links.iter().filter(|(_, link)| link.greeted).collect();
         if greeted.is_empty() {
@@ -143,7 +153,8 @@ impl<S: Store> Engine<S> {
     fn explain_entry(&mut self, hash: &Hash) -> ExplainView {
         // Entries are kept by log and sequence; a lookup by hash alone walks them.
         let all = self.overlay.scan_prefix(Table::Entries, &[]);
-        let found = self.guard(all).unwrap_or_default().into_iter().any(|(_, value)| value.starts_with(hash.as_bytes()));
+        let found =
+            self.guard(all).unwrap_or_default().into_iter().any(|(_, value)| value.starts_with(hash.as_bytes()));
         if found {
             because("here", vec!["this device holds it".into()])
         } else if self.links.values().any(|link| link.greeted) {

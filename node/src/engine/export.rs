@@ -43,7 +43,10 @@ impl<S: Store> Engine<S> {
     /// The next part of an export; `cursor` is empty at the start, and at the end in the answer.
     pub(crate) fn export(&mut self, cursor: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Failure> {
         let Some(market) = self.market else {
-            return Err(Failure::new(FailureCode::ENotMember, "this device is in no market: there is nothing to export"));
+            return Err(Failure::new(
+                FailureCode::ENotMember,
+                "this device is in no market: there is nothing to export",
+            ));
         };
         let mut out = Vec::new();
         let (mut at, mut next) = (LogId::from_bytes([0; 32]), 0_u64);
@@ -57,8 +60,8 @@ impl<S: Store> Engine<S> {
                 let log = LogId::from_bytes(reader.array("log").ok()?);
                 Some((log, u64::from_be_bytes(reader.array("sequence").ok()?)))
             })();
-            (at, next) = decoded
-                .ok_or_else(|| Failure::new(FailureCode::EInvalid, "cursor: not one that an export gave"))?;
+            (at, next) =
+                decoded.ok_or_else(|| Failure::new(FailureCode::EInvalid, "cursor: not one that an export gave"))?;
         }
         let mut logs: Vec<(LogId, LogName, Vec<Run>)> =
             self.logs.iter().map(|(name, record)| (record.id, *name, record.runs.clone())).collect();
@@ -99,11 +102,7 @@ impl<S: Store> Engine<S> {
             if let Ok(key) = self.day_key_for(&held) {
                 let secret = key.part_secret(&sealed_at(id, &held), Part::Money);
                 let part = [Part::Money as u8];
-                record(
-                    out,
-                    3,
-                    &[id.as_bytes(), &sequence.to_be_bytes(), hash.as_bytes(), &part, secret.as_bytes()],
-                );
+                record(out, 3, &[id.as_bytes(), &sequence.to_be_bytes(), hash.as_bytes(), &part, secret.as_bytes()]);
             }
         }
     }
@@ -192,9 +191,8 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     });
     for (name, pages) in order {
         for (offset, page) in pages {
-            let verified = page
-                .verify(&name.id(&market), &name.author)
-                .map_err(|error| damaged(offset, error.to_string()))?;
+            let verified =
+                page.verify(&name.id(&market), &name.author).map_err(|error| damaged(offset, error.to_string()))?;
             let inserted =
                 logs.insert(&mut overlay, &name, &verified).map_err(|error| damaged(offset, error.to_string()))?;
             match inserted {
@@ -217,8 +215,8 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             let chain = logs
                 .chain(&overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)
                 .map_err(|error| damaged(0, error.to_string()))?;
-            let connected = run.from == 1
-                || record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1);
+            let connected =
+                run.from == 1 || record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1);
             for held in chain.iter().filter(|held| held.entry.kind == Kind::SALE) {
                 let sale = open(&record.id, held, &contents.secrets);
                 if let Ok(sale) = &sale {
@@ -296,8 +294,7 @@ impl Contents {
             }
             offset += 5 + bytes.len() as u64;
         }
-        let (root, epoch) =
-            market.ok_or(ExportError::Damaged { offset, detail: "it names no market".into() })?;
+        let (root, epoch) = market.ok_or(ExportError::Damaged { offset, detail: "it names no market".into() })?;
         // Pages of one log in the order of their sequences; the log's own rules find what is missing.
         for list in pages.values_mut() {
             list.sort_by_key(|(_, page)| page.first);
@@ -340,10 +337,8 @@ fn read_disclosure(
     record: &mut Reader<'_>,
 ) -> Result<((LogId, u64, Hash), PartSecret), stallmesh_protocol::codec::CodecError> {
     let log = LogId::from_bytes(record.array("log")?);
-    let head = Head {
-        sequence: u64::from_be_bytes(record.array("sequence")?),
-        hash: Hash::from_bytes(record.array("hash")?),
-    };
+    let head =
+        Head { sequence: u64::from_be_bytes(record.array("sequence")?), hash: Hash::from_bytes(record.array("hash")?) };
     record.u8("part")?;
     Ok(((log, head.sequence, head.hash), PartSecret::from_bytes(record.array("secret")?)))
 }

@@ -56,6 +56,7 @@ impl<S: Store> Engine<S> {
         self.fetch_statements();
         if self.is_hub() {
             self.admit_waiting();
+            self.publish_waiting_statements();
             self.schedule_checkpoint();
         }
         self.answer_askers();
@@ -141,7 +142,12 @@ impl<S: Store> Engine<S> {
         let role = match order.role.as_str() {
             "stall" => Role::Stall,
             "gateway" => Role::Gateway,
-            other => return Err(Failure::new(FailureCode::EInvalid, format!("role: `{other}` is neither stall nor gateway"))),
+            other => {
+                return Err(Failure::new(
+                    FailureCode::EInvalid,
+                    format!("role: `{other}` is neither stall nor gateway"),
+                ));
+            }
         };
         let slug = stallmesh_protocol::certificate::is_slug(&order.stall);
         if (role == Role::Stall) == order.stall.is_empty() || !slug {
@@ -203,9 +209,8 @@ impl<S: Store> Engine<S> {
     pub(crate) fn admit_request(&mut self, message: &payload::JoinRequest) {
         let Some(opening) = self.opening_key.clone() else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
-        let answered = self.views.join_refusals.contains_key(&id)
-            || self.asking.contains_key(&id)
-            || self.request_is_granted(&id);
+        let answered =
+            self.views.join_refusals.contains_key(&id) || self.asking.contains_key(&id) || self.request_is_granted(&id);
         if answered {
             return;
         }
@@ -261,7 +266,16 @@ impl<S: Store> Engine<S> {
             None => {}
         }
         let name = if request.name.is_empty() { invite.name.clone() } else { request.name.clone() };
-        self.grant(request, invite.role, invite.stall.clone(), name, invite.scopes.clone(), invite.not_after, Some(invite.id), id)
+        self.grant(
+            request,
+            invite.role,
+            invite.stall.clone(),
+            name,
+            invite.scopes.clone(),
+            invite.not_after,
+            Some(invite.id),
+            id,
+        )
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is one field of the certificate")]
@@ -306,7 +320,8 @@ impl<S: Store> Engine<S> {
         }
         let nonce: [u8; 16] = self.random_bytes();
         let challenge = payload::JoinChallenge { request: id.as_bytes().to_vec(), nonce: nonce.to_vec() };
-        self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge)).map_err(|error| error.to_string())?;
+        self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge))
+            .map_err(|error| error.to_string())?;
         self.asking.insert(id, Asking { request: request.clone(), nonce, code: String::new() });
         self.notice(Notice::Members);
         Ok(())
@@ -352,7 +367,10 @@ impl<S: Store> Engine<S> {
             .find(|(_, asking)| !asking.code.is_empty() && asking.code == code)
             .map(|(id, asking)| (*id, asking.clone()));
         let Some((id, asking)) = found else {
-            return Err(Failure::new(FailureCode::ENotFound, format!("no request shows code {code}: see `stallmesh requests`")));
+            return Err(Failure::new(
+                FailureCode::ENotFound,
+                format!("no request shows code {code}: see `stallmesh requests`"),
+            ));
         };
         let not_after = self.time() + valid_ms;
         let request = asking.request;
@@ -474,9 +492,7 @@ impl<S: Store> Engine<S> {
     fn standing_head(&self, name: &LogName, runs: &[Run]) -> Option<Head> {
         let head = runs.iter().find(|run| run.from == 1)?.head();
         let at = |head: Head| Position { log: *name, sequence: head.sequence, hash: head.hash };
-        let stands = |head: Head| {
-            self.views.membership.stands(&at(head), &self.views.coverage, &BySequence).is_ok()
-        };
+        let stands = |head: Head| self.views.membership.stands(&at(head), &self.views.coverage, &BySequence).is_ok();
         if stands(head) {
             return Some(head);
         }
@@ -521,9 +537,9 @@ impl<S: Store> Engine<S> {
 
     /// A run that begins where another one has its predecessor is a fork's branch, not an orphan tail.
     fn is_branch(&self, name: &LogName, run: &Run) -> bool {
-        self.logs.get(name).is_some_and(|record| {
-            record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1)
-        })
+        self.logs
+            .get(name)
+            .is_some_and(|record| record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1))
     }
 
     fn fact(&mut self, held: &Held, connected: bool) -> Fact {
@@ -598,8 +614,7 @@ impl<S: Store> Engine<S> {
         let number = last + 1;
         let digest = result.digest();
         let mut statements = Vec::new();
-        let stalls: BTreeSet<String> =
-            result.outcomes.values().filter_map(|(stall, _)| stall.clone()).collect();
+        let stalls: BTreeSet<String> = result.outcomes.values().filter_map(|(stall, _)| stall.clone()).collect();
         for stall in &stalls {
             let covered = self.covered_logs(stall);
             statements.push(Statement::new(
@@ -635,7 +650,11 @@ impl<S: Store> Engine<S> {
         let closing = self.write_closing(number, &previous, digest).map_err(unwritable)?;
         let mut blobs = Vec::new();
         for statement in &statements {
-            blobs.extend(self.seal_statement(statement).map_err(unwritable)?);
+            match self.seal_statement(statement).map_err(unwritable)? {
+                Some(blob) => blobs.push(blob),
+                // Its stall's read key has not come this far: sealed and published when it does.
+                None => self.overlay.put(Table::Closings, waiting_key(number, &statement.stall), statement.to_bytes()),
+            }
         }
         let message = payload::Settlement {
             number,
@@ -644,7 +663,7 @@ impl<S: Store> Engine<S> {
             statements: blobs,
         };
         self.append_public(Lane::CONTROL, Kind::SETTLEMENT, encode(&message)).map_err(unwritable)?;
-        let closed = ClosedBatch { number, digest: digest.to_string(), rows };
+        let closed = ClosedBatch { number, digest: digest.to_string(), closing: closing.to_string(), rows };
         let value = serde_json::to_vec(&closed).unwrap_or_default();
         self.overlay.put(Table::Closings, [b"c".as_slice(), &number.to_be_bytes()].concat(), value);
         self.notice(Notice::Settled { number });
@@ -681,9 +700,8 @@ impl<S: Store> Engine<S> {
             inputs.insert(*record.id.as_bytes(), message);
         }
         let inputs: Vec<payload::InputLog> = inputs.into_values().collect();
-        let hasher = inputs
-            .iter()
-            .fold(Hasher::new(Domain::Settlement), |hasher, input| hasher.sized(&input.encode_to_vec()));
+        let hasher =
+            inputs.iter().fold(Hasher::new(Domain::Settlement), |hasher, input| hasher.sized(&input.encode_to_vec()));
         let mut chunks: Vec<Vec<payload::InputLog>> = Vec::new();
         let mut bytes = usize::MAX;
         for input in inputs {
@@ -720,10 +738,8 @@ impl<S: Store> Engine<S> {
     /// Seals a statement to its stall's read key and keeps it as a blob. A stall without a key gets none yet.
     fn seal_statement(&mut self, statement: &Statement) -> Result<Option<payload::StatementBlob>, EngineError> {
         let seed = self.random_bytes();
-        let Some(recipient) = self
-            .views
-            .stall_key(&statement.stall)
-            .and_then(|key| <[u8; 32]>::try_from(key.public_key.as_slice()).ok())
+        let Some(recipient) =
+            self.views.stall_key(&statement.stall).and_then(|key| <[u8; 32]>::try_from(key.public_key.as_slice()).ok())
         else {
             return Ok(None);
         };
@@ -733,6 +749,29 @@ impl<S: Store> Engine<S> {
         let length = bytes.len() as u64;
         self.overlay.put(Table::Blobs, *blob.as_bytes(), bytes);
         Ok(Some(payload::StatementBlob { stall: statement.stall.clone(), blob: blob.as_bytes().to_vec(), length }))
+    }
+
+    /// Statements whose stall's read key has arrived since their settlement.
+    fn publish_waiting_statements(&mut self) {
+        let waiting = self.overlay.scan_prefix(Table::Closings, b"w");
+        for (key, value) in self.guard(waiting).unwrap_or_default() {
+            let Ok(statement) = Statement::from_bytes(&value) else { continue };
+            let closed =
+                self.overlay.get(Table::Closings, &[b"c".as_slice(), &statement.settlement.to_be_bytes()].concat());
+            let closed =
+                self.guard(closed).flatten().and_then(|value| serde_json::from_slice::<ClosedBatch>(&value).ok());
+            let (Some(closed), Ok(Some(blob))) = (closed, self.seal_statement(&statement)) else { continue };
+            let message = payload::Settlement {
+                number: closed.number,
+                closing: hex::decode(&closed.closing).unwrap_or_default(),
+                digest: hex::decode(&closed.digest).unwrap_or_default(),
+                statements: vec![blob],
+            };
+            match self.append_public(Lane::CONTROL, Kind::SETTLEMENT, encode(&message)) {
+                Ok(_) => self.overlay.delete(Table::Closings, key),
+                Err(error) => tracing::warn!(%error, "a statement could not be published"),
+            }
+        }
     }
 
     // ------------------------------------------------------------------------------------------ statements at a stall
@@ -762,11 +801,10 @@ impl<S: Store> Engine<S> {
 
     /// A neighbour looks for a statement: it is fetched for it, sealed as it is, through whoever leads to the hub.
     pub(crate) fn blob_asked(&mut self, blob: Hash) {
-        let named = self
-            .views
-            .settlements()
-            .iter()
-            .any(|published| published.message.statements.iter().any(|statement| statement.blob == blob.as_bytes()));
+        let named =
+            self.views.settlements().iter().any(|published| {
+                published.message.statements.iter().any(|statement| statement.blob == blob.as_bytes())
+            });
         let now = self.now.monotonic_ms;
         if named && let Some(replica) = &mut self.replica {
             replica.want_blob(blob, now);
@@ -860,7 +898,13 @@ pub(crate) fn judge(views: &Views, held: &Held, sale: Result<payload::Sale, Stri
 struct ClosedBatch {
     number: u64,
     digest: String,
+    closing: String,
     rows: Vec<Row>,
+}
+
+/// Where a statement waits for its stall's read key.
+fn waiting_key(number: u64, stall: &str) -> Vec<u8> {
+    [b"w".as_slice(), &number.to_be_bytes(), stall.as_bytes()].concat()
 }
 
 fn clamp(sum: i128) -> i64 {

@@ -25,7 +25,13 @@ impl<S: Store> Engine<S> {
         if !log.lane.is_kept_by_all() || !self.may_write(&log) {
             // Unknown lanes and authors: nobody is to blame, and nothing is kept.
             if let Some(replica) = &mut self.replica {
-                replica.refuse(session, log, RefusalCode::NotAllowed, "its author is not known as a member here", 5_000);
+                replica.refuse(
+                    session,
+                    log,
+                    RefusalCode::NotAllowed,
+                    "its author is not known as a member here",
+                    5_000,
+                );
             }
             return;
         }
@@ -119,9 +125,8 @@ impl<S: Store> Engine<S> {
     /// A page of `control` from the gate: what makes its bringer a member, or this device.
     pub(crate) fn take_control_page(&mut self, log: &LogName, bytes: &[u8]) -> Result<(), String> {
         let id = self.logs.id(log);
-        let verified = Page::decode(bytes)
-            .and_then(|page| page.verify(&id, &log.author))
-            .map_err(|error| error.to_string())?;
+        let verified =
+            Page::decode(bytes).and_then(|page| page.verify(&id, &log.author)).map_err(|error| error.to_string())?;
         let inserted = self.logs.insert(&mut self.overlay, log, &verified);
         match self.guard(inserted) {
             Some(Inserted::New(new)) => {

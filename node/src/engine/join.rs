@@ -83,8 +83,8 @@ pub(crate) struct Asking {
 impl<S: Store> Engine<S> {
     /// Begins to join with an invite.
     pub(crate) fn begin_joining(&mut self, text: &str, name: &str, asking_for: Option<&str>) -> Result<(), Failure> {
-        let (invite, bytes) = Invite::from_text(text)
-            .map_err(|error| Failure::new(FailureCode::EInvalid, error.to_string()))?;
+        let (invite, bytes) =
+            Invite::from_text(text).map_err(|error| Failure::new(FailureCode::EInvalid, error.to_string()))?;
         if let Some(market) = self.market
             && market.id != invite.market()
         {
@@ -149,7 +149,13 @@ impl<S: Store> Engine<S> {
         self.dial();
     }
 
-    fn seal_request(&mut self, invite: &Invite, name: &str, stall: &str, by: JoinBy) -> Option<(Hash, payload::JoinRequest)> {
+    fn seal_request(
+        &mut self,
+        invite: &Invite,
+        name: &str,
+        stall: &str,
+        by: JoinBy,
+    ) -> Option<(Hash, payload::JoinRequest)> {
         let time = self.time();
         let seed = self.random_bytes();
         let request = JoinRequest {
@@ -260,7 +266,8 @@ impl<S: Store> Engine<S> {
             Some(Body::Ask(ask)) => {
                 state.join.asks += 1;
                 if state.join.asks > ASKS_MAX * 8 || state.join.asking.len() >= ASKS_MAX {
-                    let answer = wire::JoinAnswer { state: 4, detail: "too many requests".into(), ..Default::default() };
+                    let answer =
+                        wire::JoinAnswer { state: 4, detail: "too many requests".into(), ..Default::default() };
                     return self.send_join(link, Body::Answer(answer));
                 }
                 self.join_ask(link, &ask.request);
@@ -442,10 +449,10 @@ impl<S: Store> Engine<S> {
                 joining.refused = answer.detail.clone();
             }
             3 if known && !joining.revealed => {
-                if let (Some(nonce), Ok(challenge)) = (joining.nonce, <[u8; 16]>::try_from(answer.challenge.as_slice())) {
+                if let (Some(nonce), Ok(challenge)) = (joining.nonce, <[u8; 16]>::try_from(answer.challenge.as_slice()))
+                {
                     let invite = joining.invite.clone();
-                    joining.code =
-                        short_code(&self.device.id(), &invite.opening_key, &invite.root, &nonce, &challenge);
+                    joining.code = short_code(&self.device.id(), &invite.opening_key, &invite.root, &nonce, &challenge);
                     joining.revealed = true;
                     let by = JoinBy::Revealing { request: joining.first, nonce };
                     if let Some((_, request)) = self.seal_request(&invite, &joining.name, &joining.stall, by) {

@@ -155,10 +155,7 @@ impl<S: Store> Engine<S> {
             .links
             .iter()
             .find(|(other, state)| {
-                **other != link
-                    && state.peer == peer
-                    && state.road == road
-                    && state.incarnation == Some(incarnation)
+                **other != link && state.peer == peer && state.road == road && state.incarnation == Some(incarnation)
             })
             .map(|(other, state)| (*other, state.dialled));
         if let Some((other, other_dialled)) = twin {

@@ -239,7 +239,10 @@ impl Logs {
         if new.is_empty() {
             return Ok(Inserted::Duplicate);
         }
-        let record = Record { id, runs: vec![Run { from: 1, previous: Hash::ZERO, to: verified.head().sequence, hash: verified.head().hash }] };
+        let record = Record {
+            id,
+            runs: vec![Run { from: 1, previous: Hash::ZERO, to: verified.head().sequence, hash: verified.head().hash }],
+        };
         overlay.put(Table::Logs, *id.as_bytes(), encode_record(name, &record));
         self.records.insert(*name, record);
         Ok(Inserted::New(new))
@@ -421,9 +424,14 @@ impl Logs {
         let Some(held) = self.entry(overlay, name, first)? else { return Ok(None) };
         let previous = held.previous;
         let mut headers: Vec<Header> = Vec::new();
-        for held in std::iter::once(held).chain(
-            self.chain(overlay, name, first.sequence + 1, u64::MAX - 1, Some(first.hash), ENTRIES_MAX)?,
-        ) {
+        for held in std::iter::once(held).chain(self.chain(
+            overlay,
+            name,
+            first.sequence + 1,
+            u64::MAX - 1,
+            Some(first.hash),
+            ENTRIES_MAX,
+        )?) {
             headers.push(held.entry.header());
             let head = Head { sequence: held.sequence, hash: held.hash };
             if let Some(signature) = overlay.get(Table::Signatures, &position_key(&id, head))?

@@ -81,9 +81,9 @@ pub fn create_market<S: Store>(
         replaces: Vec::new(),
     };
     // The secret travels with the logs, for whoever holds the recovery key: a hub that burns loses no sale.
-    let recovery = seal_to(&recovery_public, info::OPENING_KEY, &[], opening.secret(), seed).map_err(EngineError::from)?;
-    let opening_key =
-        payload::OpeningKey { public_key: opening.public().to_vec(), recovery: Some(recovery) };
+    let recovery =
+        seal_to(&recovery_public, info::OPENING_KEY, &[], opening.secret(), seed).map_err(EngineError::from)?;
+    let opening_key = payload::OpeningKey { public_key: opening.public().to_vec(), recovery: Some(recovery) };
     let mut incarnation = [0; 16];
     incarnation.copy_from_slice(&seed[..16]);
     let incarnation = Incarnation::from_bytes(incarnation);
@@ -110,9 +110,8 @@ pub fn create_market<S: Store>(
         let mut writer = LogWriter::open(&market, name);
         for (kind, bytes) in entries {
             let previous = writer.head().hash;
-            let appended = writer
-                .append(key, now.wall_ms, [0; 8], kind, Payload::public(bytes))
-                .map_err(EngineError::from)?;
+            let appended =
+                writer.append(key, now.wall_ms, [0; 8], kind, Payload::public(bytes)).map_err(EngineError::from)?;
             logs.append(&mut overlay, name, appended.head, previous, &appended.entry, appended.signature.as_ref());
         }
         let signature = writer.sign(key);

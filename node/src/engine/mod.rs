@@ -54,10 +54,10 @@ use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogName, Marke
 use self::author::Writer;
 use self::clock::TrustedClock;
 use self::custody::Custody;
+pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 use self::join::Joining;
 use self::links::Link;
 use self::logs::Logs;
-pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 pub use self::market::{CreateError, MarketOrder, create_market};
 use self::overlay::Overlay;
 use self::peers::PeerBook;
@@ -358,7 +358,9 @@ impl<S: Store> Engine<S> {
         let mut replica = Replica::new(id, self.incarnation, Limits::default());
         for (name, record) in self.logs.iter() {
             for run in &record.runs {
-                for held in self.logs.chain(&self.overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)? {
+                for held in
+                    self.logs.chain(&self.overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)?
+                {
                     self.views.insert(&held);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::store::{Batch, Direction, Store, StoreError, Table};
+use crate::store::{Batch, Direction, Pairs, Store, StoreError, Table};
 
 /// Reads see the pending writes; [`Overlay::commit`] makes them durable together.
 #[derive(Debug)]
@@ -32,13 +32,7 @@ impl<S: Store> Overlay<S> {
     }
 
     /// At most `limit` pairs with `from <= key < to`, ascending.
-    pub(crate) fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(crate) fn scan(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Pairs, StoreError> {
         let pending: Vec<_> = self.pending.range(table, from, to).take(limit.saturating_mul(2)).collect();
         // Each pending deletion can hide one committed pair.
         let stored = self.store.scan(table, from, to, limit.saturating_add(pending.len()), Direction::Forward)?;
@@ -56,7 +50,7 @@ impl<S: Store> Overlay<S> {
     }
 
     /// All pairs whose key begins so.
-    pub(crate) fn scan_prefix(&self, table: Table, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub(crate) fn scan_prefix(&self, table: Table, prefix: &[u8]) -> Result<Pairs, StoreError> {
         self.scan(table, prefix, &after_prefix(prefix), usize::MAX / 4)
     }
 

@@ -118,7 +118,15 @@ impl PeerBook {
     }
 
     /// A link ended. `useless`: it was no member, or said no.
-    pub(crate) fn disconnected(&mut self, device: DeviceId, road: Road, address: &str, still: bool, useless: bool, now: u64) {
+    pub(crate) fn disconnected(
+        &mut self,
+        device: DeviceId,
+        road: Road,
+        address: &str,
+        still: bool,
+        useless: bool,
+        now: u64,
+    ) {
         let wait = if useless { BACKOFF_MAX_MS } else { BACKOFF_MIN_MS };
         match road {
             Road::Mesh => {
@@ -169,10 +177,11 @@ impl PeerBook {
     pub(crate) fn due(&mut self, now: u64, uplink: bool) -> Vec<(Road, String, Option<DeviceId>)> {
         let mut dials = Vec::new();
         if uplink && !self.hubs.values().any(|hub| hub.linked || hub.dialling) {
-            for (address, hub) in self.hubs.iter_mut().filter(|(_, hub)| hub.due <= now) {
+            // One way at a time; the one that waits longest goes first.
+            let next = self.hubs.iter_mut().filter(|(_, hub)| hub.due <= now).min_by_key(|(_, hub)| hub.due);
+            if let Some((address, hub)) = next {
                 hub.dialling = true;
                 dials.push((Road::Uplink, address.clone(), None));
-                break;
             }
         }
         for (address, peer) in self.configured.iter_mut() {

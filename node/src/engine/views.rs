@@ -148,14 +148,17 @@ impl Views {
             }
             (Lane::CONTROL | Lane::SIGNAL, Kind::FORK_PROOF | Kind::FORK_RESTATED) => {
                 let proof = proofs::read(bytes)?;
-                proof
-                    .verify(&self.market)
-                    .map_err(|_| PayloadError::field("branches", "prove no fork"))?;
+                proof.verify(&self.market).map_err(|_| PayloadError::field("branches", "prove no fork"))?;
                 self.insert_proof(proof, Some(written.at));
             }
             (Lane::CONTROL, kind) => {
                 if let Some(body) = read_control(kind, bytes)? {
-                    self.facts.push(ControlFact { at: written.at, timestamp: written.timestamp, seen: written.seen, body });
+                    self.facts.push(ControlFact {
+                        at: written.at,
+                        timestamp: written.timestamp,
+                        seen: written.seen,
+                        body,
+                    });
                     self.dirty = true;
                 }
             }
@@ -303,8 +306,11 @@ impl Views {
 
     /// Published settlements, by number.
     pub(crate) fn settlements(&self) -> Vec<&Published> {
-        let mut settlements: Vec<&Published> =
-            self.settlements.iter().filter(|published| self.permits(&published.written, Scope::SETTLE).is_ok()).collect();
+        let mut settlements: Vec<&Published> = self
+            .settlements
+            .iter()
+            .filter(|published| self.permits(&published.written, Scope::SETTLE).is_ok())
+            .collect();
         settlements.sort_by_key(|published| published.message.number);
         settlements
     }
@@ -398,7 +404,12 @@ impl Views {
 
     /// Incarnations of a device that some later one has named as its parent.
     pub(crate) fn named_incarnations(&self, device: &DeviceId) -> BTreeSet<Incarnation> {
-        self.lives.get(device).into_iter().flat_map(|lives| lives.values()).flat_map(|life| life.parents.iter().copied()).collect()
+        self.lives
+            .get(device)
+            .into_iter()
+            .flat_map(|lives| lives.values())
+            .flat_map(|life| life.parents.iter().copied())
+            .collect()
     }
 }
 
@@ -409,10 +420,7 @@ fn rank(written: &Written, coverage: &CheckpointView) -> (u64, Hash) {
     (ordinal, written.at.hash)
 }
 
-fn unreplaced<'a, M>(
-    all: &'a [(Written, M)],
-    replaces: impl Fn(&M) -> &Vec<Vec<u8>>,
-) -> impl Iterator<Item = &'a (Written, M)> {
+fn unreplaced<M>(all: &[(Written, M)], replaces: impl Fn(&M) -> &Vec<Vec<u8>>) -> impl Iterator<Item = &(Written, M)> {
     let replaced: BTreeSet<Hash> = all
         .iter()
         .flat_map(|(_, message)| replaces(message).iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()))

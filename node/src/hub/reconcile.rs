@@ -43,6 +43,9 @@ pub struct Terms {
     pub fee_rate: String,
 }
 
+/// One entry that could be a sale's posting.
+type Claim<'a> = (&'a Fact, &'a payload::Sale);
+
 /// What became of one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -82,7 +85,7 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
     // By position: repetitions fall together, order is forgotten.
     let facts: BTreeMap<Position, Fact> = facts.into_iter().map(|fact| (fact.at, fact)).collect();
     let mut result = Reconciliation::default();
-    let mut by_sale: BTreeMap<(String, Vec<u8>), Vec<(&Fact, &payload::Sale)>> = BTreeMap::new();
+    let mut by_sale: BTreeMap<(String, Vec<u8>), Vec<Claim<'_>>> = BTreeMap::new();
     for fact in facts.values() {
         let suspense = |reason: &str, detail: String, amount: u64| Outcome::Suspense {
             reason: reason.to_owned(),
@@ -126,7 +129,10 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
             } else {
                 Outcome::Suspense {
                     reason: "same_id_other_content".into(),
-                    detail: format!("another sale of {} was posted under this id by entry {}", posted.total, first.at.hash),
+                    detail: format!(
+                        "another sale of {} was posted under this id by entry {}",
+                        posted.total, first.at.hash
+                    ),
                     amount: i64::try_from(sale.total).unwrap_or(i64::MAX),
                 }
             };
@@ -143,10 +149,7 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
         })
         .collect();
     for (at, reason, amount) in suspended {
-        let legs = vec![
-            (Account::Suspense("taken".into()), amount),
-            (Account::Suspense(reason), -amount),
-        ];
+        let legs = vec![(Account::Suspense("taken".into()), amount), (Account::Suspense(reason), -amount)];
         if let Ok(rows) = posting(&entry_name(&at), &terms.currency, legs) {
             result.rows.extend(rows);
         }
@@ -236,7 +239,10 @@ impl Reconciliation {
     pub fn canonical_bytes(&self) -> Vec<u8> {
         let mut text = String::new();
         for row in &self.rows {
-            text.push_str(&format!("row\t{}\t{}\t{}\t{}\t{}\n", row.entry, row.leg, row.account, row.currency, row.amount));
+            text.push_str(&format!(
+                "row\t{}\t{}\t{}\t{}\t{}\n",
+                row.entry, row.leg, row.account, row.currency, row.amount
+            ));
         }
         for (at, (stall, outcome)) in &self.outcomes {
             let outcome = match outcome {

@@ -180,7 +180,13 @@ fn read_parent(columns: &Columns, record: &csv::StringRecord, parent: &mut Paren
         handle: handle.to_owned(),
         title: if title.is_empty() { handle.to_owned() } else { title.to_owned() },
         category: category.into_iter().rev().find(|text| !text.is_empty()).unwrap_or_default().to_owned(),
-        tags: columns.get(record, "Tags").split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
+        tags: columns
+            .get(record, "Tags")
+            .split(',')
+            .map(str::trim)
+            .filter(|tag| !tag.is_empty())
+            .map(str::to_owned)
+            .collect(),
         offered: !published.eq_ignore_ascii_case("false")
             && !["draft", "archived"].iter().any(|hidden| status.eq_ignore_ascii_case(hidden)),
     };
@@ -199,7 +205,8 @@ fn read_variant(
     if parent.handle.is_empty() {
         return Err(error("Handle", "is empty: every row names its product".into()));
     }
-    let price = read_price(columns.get(record, "Variant Price"), exponent).map_err(|detail| error("Variant Price", detail))?;
+    let price =
+        read_price(columns.get(record, "Variant Price"), exponent).map_err(|detail| error("Variant Price", detail))?;
     let options: Vec<&str> = ["Option1 Value", "Option2 Value", "Option3 Value"]
         .iter()
         .map(|column| columns.get(record, column))
@@ -235,7 +242,8 @@ fn read_variant(
 
 /// A price as a decimal in the currency's unit, in minor units.
 fn read_price(text: &str, exponent: u32) -> Result<u64, String> {
-    let price = money::decimal(text).map_err(|_| format!("`{text}` is no price: digits and one point are expected, as in 12.50"))?;
+    let price = money::decimal(text)
+        .map_err(|_| format!("`{text}` is no price: digits and one point are expected, as in 12.50"))?;
     let minor = price
         .checked_mul(rust_decimal::Decimal::from(10_u64.pow(exponent)))
         .ok_or_else(|| format!("`{text}` is out of range"))?;
@@ -249,7 +257,8 @@ fn read_price(text: &str, exponent: u32) -> Result<u64, String> {
 /// and in every order of rows.
 fn name_apart(variants: Vec<(u64, String, ProductView)>, errors: &mut Vec<RowError>) -> Vec<ProductView> {
     let mut owners: BTreeMap<String, BTreeMap<String, u64>> = BTreeMap::new();
-    let sku_of = |key: &str, product: &ProductView| if product.sku.is_empty() { derive_sku(key) } else { product.sku.clone() };
+    let sku_of =
+        |key: &str, product: &ProductView| if product.sku.is_empty() { derive_sku(key) } else { product.sku.clone() };
     for (line, key, product) in &variants {
         owners.entry(sku_of(key, product)).or_default().entry(key.clone()).or_insert(*line);
     }
@@ -284,7 +293,13 @@ fn derive_sku(key: &str) -> String {
     let sku = sku.trim_end_matches('-');
     // Names in other scripts leave nothing: then the hash stands for them.
     let short: String = sku.chars().take(80).collect();
-    if short.is_empty() { suffix(key) } else if short.len() < sku.len() { format!("{short}-{}", suffix(key)) } else { short }
+    if short.is_empty() {
+        suffix(key)
+    } else if short.len() < sku.len() {
+        format!("{short}-{}", suffix(key))
+    } else {
+        short
+    }
 }
 
 fn suffix(key: &str) -> String {

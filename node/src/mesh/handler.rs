@@ -10,11 +10,11 @@ use std::time::Duration;
 use libp2p::StreamProtocol;
 use libp2p::core::UpgradeInfo;
 use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade};
+use libp2p::swarm::Stream;
 use libp2p::swarm::handler::{
     ConnectionEvent, ConnectionHandler, ConnectionHandlerEvent, DialUpgradeError, FullyNegotiatedInbound,
     FullyNegotiatedOutbound, SubstreamProtocol,
 };
-use libp2p::swarm::Stream;
 use tokio::time::Sleep;
 
 use crate::link::Channel;
@@ -120,10 +120,7 @@ impl ConnectionHandler for GateHandler {
         true
     }
 
-    fn poll(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<Channels, Channel, ToGate>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Channels, Channel, ToGate>> {
         if let Some(event) = self.events.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(event));
         }

@@ -122,7 +122,11 @@ pub fn start(
     };
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(libp2p::tcp::Config::default().nodelay(true), libp2p::noise::Config::new, libp2p::yamux::Config::default)
+        .with_tcp(
+            libp2p::tcp::Config::default().nodelay(true),
+            libp2p::noise::Config::new,
+            libp2p::yamux::Config::default,
+        )
         .map_err(|error| text(&error))?
         .with_quic_config(|mut quic| {
             // The defaults let one peer take 15 MB; a market has dozens.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Batch, Direction, Store, StoreError, Table};
+use super::{Batch, Direction, Pairs, Store, StoreError, Table};
 
 /// A store without a disk. A clone is a copy of the disk: what the original writes later is not in it.
 #[derive(Clone, Debug, Default)]
@@ -44,7 +44,7 @@ impl Store for MemoryStore {
         to: &[u8],
         limit: usize,
         direction: Direction,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Pairs, StoreError> {
         if self.dead {
             return Err(StoreError::Dead { path: "memory".into() });
         }

@@ -146,6 +146,9 @@ impl Batch {
     }
 }
 
+/// Keys with their values, in order.
+pub type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// Which end of a range a scan starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -168,7 +171,7 @@ pub trait Store {
         to: &[u8],
         limit: usize,
         direction: Direction,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    ) -> Result<Pairs, StoreError>;
 
     /// Makes a batch durable: when this returns `Ok`, a power cut cannot undo it.
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError>;

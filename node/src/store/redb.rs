@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
 
 use super::lock::DirectoryLock;
-use super::{Batch, Direction, Store, StoreError, Table};
+use super::{Batch, Direction, Pairs, Store, StoreError, Table};
 
 /// The newest layout that this program knows.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -175,7 +175,7 @@ impl Store for RedbStore {
         to: &[u8],
         limit: usize,
         direction: Direction,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Pairs, StoreError> {
         if from >= to {
             return Ok(Vec::new());
         }

@@ -120,16 +120,8 @@ pub fn start(
     let listening = config.listen.is_some();
     let endpoint = Endpoint::new(endpoint_config, server, socket, runtime).map_err(|error| text(&error))?;
     let (reports, report_receiver) = mpsc::unbounded_channel();
-    let uplink = Uplink {
-        endpoint,
-        client,
-        identity,
-        events,
-        numbers,
-        gate: Gate::default(),
-        links: HashMap::new(),
-        reports,
-    };
+    let uplink =
+        Uplink { endpoint, client, identity, events, numbers, gate: Gate::default(), links: HashMap::new(), reports };
     Ok(tokio::spawn(uplink.run(commands, report_receiver, listening)))
 }
 
@@ -157,7 +149,13 @@ impl Uplink {
         listening: bool,
     ) {
         // An unspecified address leads nowhere; then the configured ones are what invites name.
-        if listening && let Ok(address) = self.endpoint.local_addr().map_err(drop).and_then(|address| (!address.ip().is_unspecified()).then_some(address).ok_or(())) {
+        if listening
+            && let Ok(address) = self
+                .endpoint
+                .local_addr()
+                .map_err(drop)
+                .and_then(|address| (!address.ip().is_unspecified()).then_some(address).ok_or(()))
+        {
             self.emit(LinkEvent::Listening { road: Road::Uplink, address: address.to_string() }).await;
         }
         let endpoint = self.endpoint.clone();

@@ -136,7 +136,8 @@ impl Replica {
         if known.forked || sequence == 0 || sequence > known.head.sequence {
             return;
         }
-        let own = if sequence == known.head.sequence { Some(known.head.hash) } else { holdings.hash_at(&log, sequence) };
+        let own =
+            if sequence == known.head.sequence { Some(known.head.hash) } else { holdings.hash_at(&log, sequence) };
         if own.is_some_and(|own| !own.as_bytes().starts_with(prefix)) {
             self.probe(session, log, sequence);
         }
@@ -346,8 +347,11 @@ impl Replica {
             want.asked = None;
             want.probe = None;
             // It said that it had more than it gave: others first.
-            let promised =
-                self.sessions.get(&session).and_then(|state| state.theirs.get(&log)).map_or(0, |theirs| theirs.sequence);
+            let promised = self
+                .sessions
+                .get(&session)
+                .and_then(|state| state.theirs.get(&log))
+                .map_or(0, |theirs| theirs.sequence);
             if promised > own {
                 want.failed.insert(session, now + self.limits.request_ms);
                 if let Some(theirs) = self.sessions.get_mut(&session).and_then(|state| state.theirs.get_mut(&log)) {
@@ -381,8 +385,7 @@ impl Replica {
         let blob = self
             .blobs
             .iter()
-            .filter(|_| refusal.log.is_none())
-            .find(|(_, want)| want.asked.contains(&session))
+            .find(|(_, want)| want.request == refusal.request && want.asked.contains(&session))
             .map(|(hash, _)| *hash);
         if let Some(want) = blob.and_then(|hash| self.blobs.get_mut(&hash)) {
             want.deadline = Some(want.deadline.unwrap_or(u64::MAX).min(now + self.limits.have_ms));

@@ -32,7 +32,9 @@ impl Replica {
             .filter(|(page, last)| *last == head.sequence && page.len() <= self.limits.push_bytes_max + 4096);
         let sessions: Vec<SessionId> = self.greeted().filter(|session| Some(*session) != source).collect();
         for session in sessions {
-            let Some(state) = self.sessions.get_mut(&session).filter(|state| state.may_have(log.lane)) else { continue };
+            let Some(state) = self.sessions.get_mut(&session).filter(|state| state.may_have(log.lane)) else {
+                continue;
+            };
             let theirs = state.theirs.get(&log).map_or(0, |theirs| theirs.sequence);
             if theirs >= head.sequence {
                 continue;

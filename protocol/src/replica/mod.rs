@@ -25,8 +25,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
 
-pub use self::session::LaneProgress;
 use self::catch_up::Want;
+pub use self::session::LaneProgress;
 use self::session::Session;
 use crate::hash::Hash;
 use crate::id::{DeviceId, Head, Incarnation, Lane, LogName, MarketId};
@@ -336,6 +336,8 @@ struct BlobWant {
     asked: BTreeSet<SessionId>,
     /// How often everybody was asked: the wait grows with it.
     rounds: u32,
+    /// The request that is outstanding.
+    request: u64,
     deadline: Option<u64>,
 }
 
@@ -393,13 +395,7 @@ impl Replica {
     }
 
     /// Takes in a frame of a session.
-    pub fn handle_frame(
-        &mut self,
-        session: SessionId,
-        frame: &[u8],
-        now: u64,
-        holdings: &dyn Holdings,
-    ) {
+    pub fn handle_frame(&mut self, session: SessionId, frame: &[u8], now: u64, holdings: &dyn Holdings) {
         use wire::frame::Body;
         let Some(state) = self.sessions.get_mut(&session) else { return };
         state.heard_at = now;
@@ -585,8 +581,8 @@ impl Replica {
 
     /// Asks for a blob, of one peer after another.
     pub fn want_blob(&mut self, hash: Hash, now: u64) {
-        if !self.blobs.contains_key(&hash) {
-            self.blobs.insert(hash, BlobWant::default());
+        if let std::collections::btree_map::Entry::Vacant(place) = self.blobs.entry(hash) {
+            place.insert(BlobWant::default());
             self.ask_for_blob(hash, now);
         }
     }
@@ -598,6 +594,7 @@ impl Replica {
         let Some(want) = self.blobs.get_mut(&hash) else { return };
         let next = greeted.iter().copied().find(|session| !want.asked.contains(session));
         want.deadline = Some(deadline);
+        want.request = request;
         if next.is_none() {
             // Everybody was asked: begin again later, for they may have it by then.
             want.asked.clear();
@@ -621,7 +618,9 @@ impl Replica {
             self.outputs.push_back(Output::BlobAsked { hash });
         }
         let body = match held.filter(|_| room) {
-            Some(bytes) => wire::frame::Body::Blob(wire::Blob { request: want.request, hash: want.hash.clone(), bytes }),
+            Some(bytes) => {
+                wire::frame::Body::Blob(wire::Blob { request: want.request, hash: want.hash.clone(), bytes })
+            }
             None => wire::frame::Body::Refusal(wire::Refusal {
                 request: want.request,
                 log: None,

@@ -257,19 +257,12 @@ impl Replica {
         for index in 0..chunks {
             let from = index * self.limits.clock_logs_max;
             let to = (from + self.limits.clock_logs_max).min(logs.len());
-            let clock =
-                wire::Clock { lane: lane.0, complete: index + 1 == chunks, logs: logs[from..to].to_vec() };
+            let clock = wire::Clock { lane: lane.0, complete: index + 1 == chunks, logs: logs[from..to].to_vec() };
             self.send(session, Channel::Live, wire::frame::Body::Clock(clock));
         }
     }
 
-    pub(super) fn handle_clock(
-        &mut self,
-        session: SessionId,
-        clock: &wire::Clock,
-        now: u64,
-        holdings: &dyn Holdings,
-    ) {
+    pub(super) fn handle_clock(&mut self, session: SessionId, clock: &wire::Clock, now: u64, holdings: &dyn Holdings) {
         let lane = Lane(clock.lane);
         if !lane.is_kept_by_all() || !self.sessions.get(&session).is_some_and(|state| state.may_have(lane)) {
             return;

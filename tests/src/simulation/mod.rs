@@ -191,12 +191,7 @@ impl Simulation {
     /// One event, or one tick. False where nothing will ever happen any more.
     pub fn step(&mut self) -> bool {
         self.steps += 1;
-        let tick = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter_map(|(index, node)| Some((node.due(self.now)?, index)))
-            .min();
+        let tick = self.nodes.iter().enumerate().filter_map(|(index, node)| Some((node.due(self.now)?, index))).min();
         match (self.network.next_at(), tick) {
             (Some(at), due) if due.is_none_or(|(due, _)| at <= due) => {
                 self.now = self.now.max(at);
@@ -348,7 +343,7 @@ impl Simulation {
 
     /// Asks to record a sale of some units of the second product.
     pub fn try_sell(&mut self, index: usize, key: &str, quantity: u64) -> Answer {
-        let card = key.len() % 2 == 0;
+        let card = key.len().is_multiple_of(2);
         let tender = OrderTender {
             kind: if card { TenderKind::Card } else { TenderKind::Cash },
             amount: None,

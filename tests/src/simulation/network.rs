@@ -1,7 +1,7 @@
 //! The simulated network: links with latency, a gate at each end, partitions.
 
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use stallmesh_node::link::{Channel, LinkEvent, LinkId, Road};
 use stallmesh_protocol::DeviceId;
@@ -176,9 +176,8 @@ impl Network {
             for side in 0..2 {
                 if connection.ends[side].node == node && connection.ends[1 - side].device == device {
                     let link = connection.ends[side].link;
-                    released.extend(
-                        connection.ends[side].waiting.drain(..).map(|(channel, frame)| (link, channel, frame)),
-                    );
+                    released
+                        .extend(connection.ends[side].waiting.drain(..).map(|(channel, frame)| (link, channel, frame)));
                 }
             }
         }

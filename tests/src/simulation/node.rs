@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use stallmesh_node::engine::{Engine, Identity, MarketOrder, Now, Settings, create_market};
-use stallmesh_node::store::{Batch, Direction, MemoryStore, Store, StoreError, Table};
+use stallmesh_node::store::{Batch, Direction, MemoryStore, Pairs, Store, StoreError, Table};
 use stallmesh_protocol::DeviceId;
 use stallmesh_protocol::seal::SealKey;
 use stallmesh_protocol::sign::DeviceKey;
@@ -28,13 +28,11 @@ impl Disk {
     pub fn contains(&self, needle: &[u8]) -> bool {
         let store = self.0.borrow();
         Table::ALL.into_iter().any(|table| {
-            store
-                .scan(table, &[], &[0xff; 129], usize::MAX, Direction::Forward)
-                .unwrap_or_default()
-                .iter()
-                .any(|(key, value)| {
+            store.scan(table, &[], &[0xff; 129], usize::MAX, Direction::Forward).unwrap_or_default().iter().any(
+                |(key, value)| {
                     [key, value].iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
-                })
+                },
+            )
         })
     }
 }
@@ -51,7 +49,7 @@ impl Store for Disk {
         to: &[u8],
         limit: usize,
         direction: Direction,
-    ) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    ) -> Result<Pairs, StoreError> {
         self.0.borrow().scan(table, from, to, limit, direction)
     }
 
@@ -92,11 +90,8 @@ fn draw(random: &mut u64) -> [u8; 32] {
 
 impl SimNode {
     pub(super) fn device(random: &mut u64, settings: Settings) -> Self {
-        let identity = Identity {
-            device: DeviceKey::from_seed(&draw(random)),
-            seal_secret: draw(random),
-            opening_secret: None,
-        };
+        let identity =
+            Identity { device: DeviceKey::from_seed(&draw(random)), seal_secret: draw(random), opening_secret: None };
         SimNode {
             disk: Disk::default(),
             identity,

@@ -23,7 +23,12 @@ fn sale(id: u8, price: u64, quantity: u64) -> payload::Sale {
             unit_price: price,
             gross: total,
             net: total,
-            taxes: vec![payload::SaleTax { name: "standard".into(), rate: "20".into(), base: total - tax, amount: tax }],
+            taxes: vec![payload::SaleTax {
+                name: "standard".into(),
+                rate: "20".into(),
+                base: total - tax,
+                amount: tax,
+            }],
             total,
             ..Default::default()
         }],
@@ -42,29 +47,36 @@ fn fact(author: u8, sequence: u64, sale: payload::Sale) -> Fact {
         lane: Lane::SALES,
     };
     let hash = Hasher::new(Domain::Entry).u8(author).u64(sequence).bytes(&payload::encode(&sale)).finish();
-    Fact { at: Position { log, sequence, hash }, stall: Some(format!("stall-{}", author % 3)), sale: Ok(sale), suspended: None }
+    Fact {
+        at: Position { log, sequence, hash },
+        stall: Some(format!("stall-{}", author % 3)),
+        sale: Ok(sale),
+        suspended: None,
+    }
 }
 
 fn any_fact() -> impl Strategy<Value = Fact> {
-    (0_u8..6, 1_u64..10, 0_u8..12, 1_u64..5000, 1_u64..4, 0_u8..10).prop_map(|(author, sequence, id, price, quantity, flaw)| {
-        let mut sale = sale(id, price, quantity);
-        match flaw {
-            0 => sale.total += 1,
-            1 => sale.mark = 1,
-            2 => sale.currency = "USD".into(),
-            _ => {}
-        }
-        let mut fact = fact(author, sequence, sale);
-        // One position, one entry: the flaw is part of what it says.
-        fact.at.hash = Hasher::new(Domain::Entry).bytes(fact.at.hash.as_bytes()).u8(flaw).finish();
-        match flaw {
-            3 => fact.suspended = Some("E_REVOKED: beyond the line".into()),
-            4 => fact.sale = Err("E_SEAL: no".into()),
-            5 => fact.stall = None,
-            _ => {}
-        }
-        fact
-    })
+    (0_u8..6, 1_u64..10, 0_u8..12, 1_u64..5000, 1_u64..4, 0_u8..10).prop_map(
+        |(author, sequence, id, price, quantity, flaw)| {
+            let mut sale = sale(id, price, quantity);
+            match flaw {
+                0 => sale.total += 1,
+                1 => sale.mark = 1,
+                2 => sale.currency = "USD".into(),
+                _ => {}
+            }
+            let mut fact = fact(author, sequence, sale);
+            // One position, one entry: the flaw is part of what it says.
+            fact.at.hash = Hasher::new(Domain::Entry).bytes(fact.at.hash.as_bytes()).u8(flaw).finish();
+            match flaw {
+                3 => fact.suspended = Some("E_REVOKED: beyond the line".into()),
+                4 => fact.sale = Err("E_SEAL: no".into()),
+                5 => fact.stall = None,
+                _ => {}
+            }
+            fact
+        },
+    )
 }
 
 proptest! {
