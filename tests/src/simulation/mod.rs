@@ -2,9 +2,11 @@
 //!
 //! Nothing here waits: time jumps to the next thing that happens. The same seed gives the same run.
 
+pub mod hostile;
 mod network;
 mod node;
 
+pub use self::hostile::Tamper;
 pub use self::network::{Gate, Network};
 pub use self::node::{Disk, SimNode};
 
@@ -34,6 +36,7 @@ pub struct Simulation {
     /// The market's root key.
     pub root: DeviceId,
     answers: BTreeMap<RequestId, Answer>,
+    tampers: BTreeMap<usize, Tamper>,
     next_request: u64,
     /// How many events were handled: the bound of every wait.
     steps: u64,
@@ -53,6 +56,7 @@ impl Simulation {
             notices: Vec::new(),
             root,
             answers: BTreeMap::new(),
+            tampers: BTreeMap::new(),
             next_request: 1,
             steps: 0,
             random,
@@ -70,6 +74,33 @@ impl Simulation {
         let index = self.nodes.len() - 1;
         self.start(index);
         index
+    }
+
+    /// A second machine with a device's key and a copy of a disk of it, started as an honest owner would: a new
+    /// incarnation.
+    pub fn clone_device(&mut self, original: usize, disk: Disk) -> usize {
+        let (identity, settings) = (self.nodes[original].identity.clone(), self.nodes[original].settings.clone());
+        let mut node = SimNode::device(&mut self.random, settings);
+        (node.identity, node.disk) = (identity, disk);
+        self.nodes.push(node);
+        self.network.add();
+        let index = self.nodes.len() - 1;
+        self.start(index);
+        index
+    }
+
+    /// Restarts a device as two processes that claim to be one incarnation, which no honest program does: whatever
+    /// both write from here on forks its logs. Gives the second process.
+    pub fn fork_device(&mut self, original: usize) -> usize {
+        self.kill(original);
+        let second = self.clone_device(original, self.nodes[original].disk.copy());
+        self.kill(second);
+        let seed = node::draw(&mut self.random);
+        for index in [original, second] {
+            self.nodes[index].next_seed = Some(seed);
+            self.start(index);
+        }
+        second
     }
 
     /// Starts (or restarts) a node's process on its disk.
@@ -137,6 +168,10 @@ impl Simulation {
     }
 
     fn input(&mut self, index: usize, input: Input) {
+        if let (Some(inbox), Input::Link(event)) = (&mut self.nodes[index].inbox, &input) {
+            inbox.push(event.clone());
+            return;
+        }
         let now = self.nodes[index].now(self.now, OPENING_MS);
         let Some(engine) = &mut self.nodes[index].engine else { return };
         engine.handle(input, now);
@@ -182,7 +217,11 @@ impl Simulation {
                     None => self.network.refuse(now, road, index, address),
                 }
             }
-            LinkCommand::Send { link, channel, frame } => self.network.send(self.now, index, link, channel, frame),
+            LinkCommand::Send { link, channel, frame } => {
+                for (channel, frame) in self.tampered(index, channel, frame) {
+                    self.network.send(self.now, index, link, channel, frame);
+                }
+            }
             LinkCommand::Close { link, .. } => self.network.close(self.now, link),
             LinkCommand::Admit { device, .. } => self.network.admit(self.now, index, device),
         }
