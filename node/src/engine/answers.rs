@@ -459,7 +459,7 @@ impl<S: Store> Engine<S> {
         for (name, runs) in logs {
             for run in runs {
                 let from = run.to.saturating_sub(limit as u64).max(run.from);
-                let chain = self.logs.chain(&self.overlay, &name, from, run.to, None, limit + 1);
+                let chain = self.logs.entries(&self.overlay, &name, &run, from, run.to, limit + 1);
                 for held in self.guard(chain).unwrap_or_default() {
                     let at = Position { log: name, sequence: held.sequence, hash: held.hash };
                     let standing = match self.views.ineffective.get(&at) {

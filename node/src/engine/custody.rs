@@ -14,7 +14,7 @@ use stallmesh_protocol::page::VerifiedPage;
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, wire};
 
-use super::logs::{Inserted, Run};
+use super::logs::{Held, Inserted, Run};
 use super::{Engine, Notice};
 use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
@@ -28,8 +28,9 @@ const OLDER_BYTES: usize = 128 * 1024;
 /// After a refusal without a time, milliseconds until it is tried again.
 const REFUSED_MS: u64 = 5_000;
 
-/// A run of a log, by what doesn't change while it grows at its end.
-type RunKey = (LogName, u64, Hash);
+/// A run of a log, by what doesn't change while it grows at its end: log, first sequence, the hash before it, and where
+/// the log has branches the first hash, too.
+type RunKey = (LogName, u64, Hash, Option<Hash>);
 
 /// Custody's state, beside the logs.
 #[derive(Debug, Default)]
@@ -89,8 +90,7 @@ impl<S: Store> Engine<S> {
             .collect();
         for (name, runs) in names {
             for run in runs {
-                let chain =
-                    self.logs.chain(&self.overlay, &name, run.from, run.to, Some(run.previous), usize::MAX / 8)?;
+                let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX)?;
                 self.custody.held_bytes += chain.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
             }
         }
@@ -100,33 +100,39 @@ impl<S: Store> Engine<S> {
     /// The parts of a run that the hub has: inside a received interval, and chained to its hash.
     pub(crate) fn received_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
         let Some(acknowledgement) = self.custody.received.get(log) else { return Vec::new() };
-        acknowledgement
-            .intervals
-            .iter()
-            .filter(|interval| interval.to >= run.from && interval.to <= run.to)
-            .filter(|interval| {
+        let mut received = Vec::new();
+        for interval in acknowledgement.intervals.iter().filter(|interval| interval.to >= run.from) {
+            let end = Head { sequence: interval.to, hash: interval.hash };
+            if end == run.head() {
+                received.push((interval.from.max(run.from), interval.to));
+            } else if !self.logs.is_branched(log, run.from, run.to.max(interval.to)) {
                 // Being an ancestor of the interval's end from outside frees nothing, and neither does a number alone.
-                interval.to == run.to && interval.hash == run.hash
-                    || matches!(
-                        self.logs.entry(&self.overlay, log, Head { sequence: interval.to, hash: interval.hash }),
-                        Ok(Some(_))
-                    ) && self.on_chain(log, run, interval)
-            })
-            .map(|interval| (interval.from.max(run.from), interval.to))
-            .collect()
+                if end.sequence <= run.to && matches!(self.logs.entry(&self.overlay, log, end), Ok(Some(_))) {
+                    received.push((interval.from.max(run.from), interval.to));
+                }
+            } else {
+                received.extend(self.shared_with(log, run, interval));
+            }
+        }
+        received
     }
 
-    /// Whether the entry at an interval's end lies on this run, where the log has several branches.
-    fn on_chain(&self, log: &LogName, run: &Run, interval: &Interval) -> bool {
-        let Some(record) = self.logs.get(log) else { return false };
-        let overlapping =
-            record.runs.iter().filter(|other| other.from <= interval.to && interval.to <= other.to).count();
-        if overlapping <= 1 {
-            return true;
-        }
-        self.logs
-            .chain(&self.overlay, log, run.from, interval.to, Some(run.previous), usize::MAX / 8)
-            .is_ok_and(|chain| chain.last().is_some_and(|held| held.hash == interval.hash))
+    /// In a log with branches: the entries of a run inside an interval that may end on another branch.
+    fn shared_with(&self, log: &LogName, run: &Run, interval: &Interval) -> Option<(u64, u64)> {
+        let end = Head { sequence: interval.to, hash: interval.hash };
+        let from = interval.from.max(run.from);
+        let theirs: BTreeSet<(u64, Hash)> = self
+            .logs
+            .ancestors(&self.overlay, log, end, from)
+            .ok()?
+            .iter()
+            .map(|held| (held.sequence, held.hash))
+            .collect();
+        let ours = self.logs.entries(&self.overlay, log, run, from, interval.to, usize::MAX).ok()?;
+        let shared = |held: &&Held| theirs.contains(&(held.sequence, held.hash));
+        // Histories that part never meet again.
+        let last = ours.iter().filter(shared).map(|held| held.sequence).max()?;
+        ours.first().filter(shared).map(|first| (first.sequence, last))
     }
 
     /// Parts of a run that the hub doesn't have, as far as is known.
@@ -241,7 +247,13 @@ impl<S: Store> Engine<S> {
 
     /// Sends what of a run was not sent on this session yet: first what is newer than what was, then older.
     fn push_run(&mut self, session: SessionId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
-        let key: RunKey = (*log, run.from, run.previous);
+        let first = if self.logs.is_branched(log, run.from, run.to) {
+            let first = self.logs.entries(&self.overlay, log, run, run.from, run.from, 1);
+            self.guard(first).and_then(|first| Some(first.first()?.hash))
+        } else {
+            None
+        };
+        let key: RunKey = (*log, run.from, run.previous, first);
         let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return };
         let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return };
         loop {
@@ -258,19 +270,12 @@ impl<S: Store> Engine<S> {
                 }
                 Some(_) => return,
             };
-            let before = self.hash_before(log, run, from);
-            let page = self.logs.page(&self.overlay, log, from, to, before, budget);
+            let page = self.logs.page(&self.overlay, log, from, to, Some(run), budget);
             let Some(page) = self.guard(page).flatten() else { return };
             let last = page.last();
             for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
                 if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
-                    let previous = self.hash_before(log, run, needed);
-                    let key_page = self.logs.page(&self.overlay, log, needed, needed, previous, NEWEST_BYTES);
-                    if let Some(key_page) = self.guard(key_page).flatten()
-                        && let Some(replica) = &mut self.replica
-                    {
-                        replica.send_custody(session, *log, key_page.encode());
-                    }
+                    self.send_key(session, log, run, needed);
                 }
             }
             let range = match sent {
@@ -284,8 +289,7 @@ impl<S: Store> Engine<S> {
             }
             let mut next = last;
             while !complete && next < to {
-                let before = self.hash_before(log, run, next + 1);
-                let page = self.logs.page(&self.overlay, log, next + 1, to, before, budget);
+                let page = self.logs.page(&self.overlay, log, next + 1, to, Some(run), budget);
                 let Some(page) = self.guard(page).flatten() else { break };
                 next = page.last();
                 if let Some(replica) = &mut self.replica {
@@ -296,19 +300,18 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn hash_before(&mut self, log: &LogName, run: &Run, sequence: u64) -> Option<Hash> {
-        if sequence <= run.from {
-            return Some(run.previous);
+    /// Sends a key entry ahead of what it opens. A branch may use one that stands before it, on another run.
+    fn send_key(&mut self, session: SessionId, log: &LogName, run: &Run, key: u64) {
+        let runs = self.logs.get(log).map(|record| record.runs.clone()).unwrap_or_default();
+        let candidates = if run.from <= key { vec![*run] } else { runs };
+        for run in candidates.iter().filter(|run| run.from <= key && key <= run.to) {
+            let page = self.logs.page(&self.overlay, log, key, key, Some(run), NEWEST_BYTES);
+            if let Some(page) = self.guard(page).flatten()
+                && let Some(replica) = &mut self.replica
+            {
+                replica.send_custody(session, *log, page.encode());
+            }
         }
-        // Only a log with branches needs the predecessor to be named.
-        let branches = self.logs.get(log).is_some_and(|record| {
-            record.runs.iter().filter(|other| other.from < sequence && sequence <= other.to + 1).count() > 1
-        });
-        if !branches {
-            return None;
-        }
-        let chain = self.logs.chain(&self.overlay, log, run.from, sequence - 1, Some(run.previous), usize::MAX / 8);
-        self.guard(chain).and_then(|chain| chain.last().map(|held| held.hash))
     }
 
     /// Where a first small page of the newest entries begins.
@@ -323,8 +326,7 @@ impl<S: Store> Engine<S> {
     /// The lowest sequence from which entries up to `to` fit `bytes`.
     fn start_within(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64, bytes: usize) -> u64 {
         let window = to.saturating_sub(500).max(oldest);
-        let previous = self.hash_before(log, run, window);
-        let chain = self.logs.chain(&self.overlay, log, window, to, previous, 1024);
+        let chain = self.logs.entries(&self.overlay, log, run, window, to, 1024);
         let mut left = bytes;
         let mut start = to;
         for held in self.guard(chain).unwrap_or_default().iter().rev() {
@@ -414,7 +416,7 @@ impl<S: Store> Engine<S> {
         let Some(log) = log.filter(|log| log.lane.is_sealed()) else { return };
         // What was sent counts as not sent: it is tried again, with its key entry, when the peer says.
         if let Some(sent) = self.custody.sent.get_mut(&session) {
-            sent.retain(|(other, _, _), _| *other != log);
+            sent.retain(|(other, ..), _| *other != log);
         }
         self.custody.keys_sent.retain(|(other, name, _)| (*other, *name) != (session, log));
         let wait = if retry_after_ms == 0 { REFUSED_MS } else { retry_after_ms.min(60_000) };
@@ -466,14 +468,19 @@ impl<S: Store> Engine<S> {
             return self.refuse(session, log, RefusalCode::NotAllowed, "sealed entries go to their author and the hub");
         }
         let to = if to == 0 { u64::MAX - 1 } else { to };
-        let page = self.logs.page(&self.overlay, &log, from.max(1), to, None, OLDER_BYTES * 2);
-        match self.guard(page).flatten() {
-            Some(page) => {
-                if let Some(replica) = &mut self.replica {
-                    replica.send_sealed(session, request, log, page.encode());
-                }
+        let runs = self.logs.get(&log).map(|record| record.runs.clone()).unwrap_or_default();
+        let mut held = false;
+        for run in runs.iter().filter(|run| run.from <= to && from <= run.to) {
+            let page = self.logs.page(&self.overlay, &log, from.max(run.from), to, Some(run), OLDER_BYTES * 2);
+            if let Some(page) = self.guard(page).flatten()
+                && let Some(replica) = &mut self.replica
+            {
+                held = true;
+                replica.send_sealed(session, request, log, page.encode());
             }
-            None => self.refuse(session, log, RefusalCode::NotHeld, "not held"),
+        }
+        if !held {
+            self.refuse(session, log, RefusalCode::NotHeld, "not held");
         }
     }
 
@@ -612,7 +619,7 @@ impl<S: Store> Engine<S> {
                 if !self.waiting_of(&log, &run).is_empty() {
                     continue;
                 }
-                let chain = self.logs.chain(&self.overlay, &log, run.from, run.to, Some(run.previous), usize::MAX / 8);
+                let chain = self.logs.entries(&self.overlay, &log, &run, run.from, run.to, usize::MAX);
                 let freed: u64 =
                     self.guard(chain).unwrap_or_default().iter().map(|held| held.entry.payload.length() as u64).sum();
                 let forgotten = self.logs.forget(&mut self.overlay, &log, &run);

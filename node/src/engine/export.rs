@@ -49,7 +49,7 @@ impl<S: Store> Engine<S> {
             ));
         };
         let mut out = Vec::new();
-        let (mut at, mut next) = (LogId::from_bytes([0; 32]), 0_u64);
+        let (mut at, mut begun, mut next) = (LogId::from_bytes([0; 32]), 0_u64, 0_u64);
         if cursor.is_empty() {
             out.extend_from_slice(MAGIC);
             let epoch = self.views.market().map_or(0, |market| market.epoch);
@@ -58,22 +58,26 @@ impl<S: Store> Engine<S> {
             let mut reader = Reader::new(cursor);
             let decoded = (|| {
                 let log = LogId::from_bytes(reader.array("log").ok()?);
-                Some((log, u64::from_be_bytes(reader.array("sequence").ok()?)))
+                let run = u64::from_be_bytes(reader.array("run").ok()?);
+                Some((log, run, u64::from_be_bytes(reader.array("sequence").ok()?)))
             })();
-            (at, next) =
+            (at, begun, next) =
                 decoded.ok_or_else(|| Failure::new(FailureCode::EInvalid, "cursor: not one that an export gave"))?;
         }
         let mut logs: Vec<(LogId, LogName, Vec<Run>)> =
             self.logs.iter().map(|(name, record)| (record.id, *name, record.runs.clone())).collect();
         logs.sort_by_key(|(id, _, _)| *id);
         for (id, name, runs) in logs.into_iter().filter(|(id, _, _)| *id >= at) {
-            for run in runs {
-                let mut from = if id == at { run.from.max(next) } else { run.from };
+            let first = if id == at { begun } else { 0 };
+            for (index, run) in (0_u64..).zip(runs).filter(|(index, _)| *index >= first) {
+                // Only the run in which the last part ended goes on where it ended.
+                let mut from = if id == at && index == begun { run.from.max(next) } else { run.from };
                 while from <= run.to {
                     if out.len() > PART_BYTES {
-                        return Ok((out, [id.as_bytes().as_slice(), &from.to_be_bytes()].concat()));
+                        let cursor = [id.as_bytes().as_slice(), &index.to_be_bytes(), &from.to_be_bytes()];
+                        return Ok((out, cursor.concat()));
                     }
-                    let page = self.logs.page(&self.overlay, &name, from, run.to, None, PAGE_MAX);
+                    let page = self.logs.page(&self.overlay, &name, from, run.to, Some(&run), PAGE_MAX);
                     let Some(page) = self.guard(page).flatten() else { break };
                     from = page.last() + 1;
                     let lane = name.lane.0.to_be_bytes();
@@ -212,11 +216,9 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     let mut sales = Vec::new();
     for (name, record) in logs.on_lane(Lane::SALES) {
         for run in &record.runs {
-            let chain = logs
-                .chain(&overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)
-                .map_err(|error| damaged(0, error.to_string()))?;
-            let connected =
-                run.from == 1 || record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1);
+            let failed = |error: crate::store::StoreError| damaged(0, error.to_string());
+            let chain = logs.entries(&overlay, name, run, run.from, run.to, usize::MAX).map_err(failed)?;
+            let connected = logs.is_connected(&overlay, name, run).map_err(failed)?;
             for held in chain.iter().filter(|held| held.entry.kind == Kind::SALE) {
                 let sale = open(&record.id, held, &contents.secrets);
                 if let Ok(sale) = &sale {

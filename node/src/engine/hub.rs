@@ -523,23 +523,17 @@ impl<S: Store> Engine<S> {
         let mut facts = Vec::new();
         for (name, runs) in logs {
             for run in runs {
-                let chain = self.logs.chain(&self.overlay, &name, run.from, run.to, Some(run.previous), usize::MAX / 8);
+                let connected = self.logs.is_connected(&self.overlay, &name, &run);
+                let connected = self.guard(connected).unwrap_or(false);
+                let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX);
                 for held in self.guard(chain).unwrap_or_default() {
                     if held.entry.kind == Kind::SALE {
-                        let connected = run.from == 1 || self.is_branch(&name, &run);
                         facts.push(self.fact(&held, connected));
                     }
                 }
             }
         }
         facts
-    }
-
-    /// A run that begins where another one has its predecessor is a fork's branch, not an orphan tail.
-    fn is_branch(&self, name: &LogName, run: &Run) -> bool {
-        self.logs
-            .get(name)
-            .is_some_and(|record| record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1))
     }
 
     fn fact(&mut self, held: &Held, connected: bool) -> Fact {

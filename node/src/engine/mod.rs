@@ -358,9 +358,7 @@ impl<S: Store> Engine<S> {
         let mut replica = Replica::new(id, self.incarnation, Limits::default());
         for (name, record) in self.logs.iter() {
             for run in &record.runs {
-                for held in
-                    self.logs.chain(&self.overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)?
-                {
+                for held in self.logs.entries(&self.overlay, name, run, run.from, run.to, usize::MAX)? {
                     self.views.insert(&held);
                 }
             }
