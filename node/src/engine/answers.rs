@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use stallmesh_protocol::certificate::{Certificate, Role, Scope, Scopes, VALIDITY_MAX};
-use stallmesh_protocol::membership::{BySequence, Position, write_line};
+use stallmesh_protocol::membership::{Position, write_line};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{DeviceId, Kind, Lane, SaleId};
 
@@ -464,7 +464,7 @@ impl<S: Store> Engine<S> {
                     let at = Position { log: name, sequence: held.sequence, hash: held.hash };
                     let standing = match self.views.ineffective.get(&at) {
                         Some(reason) => reason.clone(),
-                        None => match self.views.membership.stands(&at, &self.views.coverage, &BySequence) {
+                        None => match self.views.membership.stands(&at, &self.views.coverage, &self.ancestry()) {
                             Ok(()) => "stands".to_owned(),
                             Err(reason) => reason.to_string(),
                         },

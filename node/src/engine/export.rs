@@ -6,12 +6,14 @@
 //! type 1: market       root key 32 ‖ epoch u32
 //! type 2: page         author 32 ‖ incarnation 16 ‖ lane u32 ‖ page
 //! type 3: disclosure   log id 32 ‖ sequence u64 ‖ entry hash 32 ‖ part u8 ‖ part secret 32
+//! type 4: leaf         what a checkpoint said of a sealed log, see `ProvenLeaf::to_bytes`
 //! ```
 //! Integers are big endian. Records may stand in any order after the market's.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use stallmesh_protocol::checkpoint::ProvenLeaf;
 use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::membership::Position;
@@ -20,7 +22,7 @@ use stallmesh_protocol::seal::{PartSecret, SealedAt};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogId, LogName, MarketId};
 
 use super::hub::{judge, read_sale};
-use super::logs::{Held, Inserted, Logs, Run};
+use super::logs::{Held, HeldAncestry, Inserted, Logs, Run};
 use super::overlay::Overlay;
 use super::views::Views;
 use super::{Engine, Failure, FailureCode};
@@ -54,6 +56,9 @@ impl<S: Store> Engine<S> {
             out.extend_from_slice(MAGIC);
             let epoch = self.views.market().map_or(0, |market| market.epoch);
             record(&mut out, 1, &[market.root.as_bytes(), &epoch.to_be_bytes()]);
+            for leaf in self.views.leaves() {
+                record(&mut out, 4, &[&leaf.to_bytes()]);
+            }
         } else {
             let mut reader = Reader::new(cursor);
             let decoded = (|| {
@@ -211,7 +216,9 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             }
         }
     }
+    contents.leaves.into_iter().for_each(|leaf| views.insert_leaf(leaf));
     views.refresh();
+    let ancestry = HeldAncestry { logs: &logs, overlay: &overlay };
     let mut facts = Vec::new();
     let mut sales = Vec::new();
     for (name, record) in logs.on_lane(Lane::SALES) {
@@ -228,7 +235,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
                         total: sale.total,
                     });
                 }
-                facts.push(judge(&views, held, sale, connected));
+                facts.push(judge(&views, &ancestry, held, sale, connected));
             }
         }
     }
@@ -259,6 +266,7 @@ struct Contents {
     epoch: u32,
     pages: BTreeMap<LogName, Vec<(u64, Page)>>,
     secrets: Secrets,
+    leaves: Vec<ProvenLeaf>,
 }
 
 impl Contents {
@@ -272,6 +280,7 @@ impl Contents {
         let mut market = None;
         let mut pages: BTreeMap<LogName, Vec<(u64, Page)>> = BTreeMap::new();
         let mut secrets = Secrets::new();
+        let mut leaves = Vec::new();
         while let Some((kind, bytes)) = read_record(&mut reader, offset)? {
             let damaged = |detail: String| ExportError::Damaged { offset, detail };
             let mut record = Reader::new(&bytes);
@@ -292,6 +301,7 @@ impl Contents {
                     let (key, secret) = read_disclosure(&mut record).map_err(|error| damaged(error.to_string()))?;
                     secrets.insert(key, secret);
                 }
+                4 => leaves.push(ProvenLeaf::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?),
                 other => return Err(damaged(format!("a record of unknown type {other}"))),
             }
             offset += 5 + bytes.len() as u64;
@@ -301,7 +311,7 @@ impl Contents {
         for list in pages.values_mut() {
             list.sort_by_key(|(_, page)| page.first);
         }
-        Ok(Contents { root, epoch, pages, secrets })
+        Ok(Contents { root, epoch, pages, secrets, leaves })
     }
 }
 

@@ -16,6 +16,7 @@ use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::entry::{Entry, Header, verify_head};
 use stallmesh_protocol::fork::Branch;
 use stallmesh_protocol::interval::Interval;
+use stallmesh_protocol::membership::Ancestry;
 use stallmesh_protocol::page::{ENTRIES_MAX, ENTRY_OVERHEAD_MAX, PAGE_MAX, Page, VerifiedPage, put_entry, take_entry};
 use stallmesh_protocol::sign::Signature;
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogId, LogName, MarketId};
@@ -550,6 +551,26 @@ impl Logs {
             }
         }
         Ok(chain.len())
+    }
+}
+
+/// Who is whose ancestor, by the entries that are held.
+pub(crate) struct HeldAncestry<'a, S> {
+    pub(crate) logs: &'a Logs,
+    pub(crate) overlay: &'a Overlay<S>,
+}
+
+impl<S: Store> Ancestry for HeldAncestry<'_, S> {
+    fn is_at_or_before(&self, log: &LogName, entry: Head, head: Head) -> Option<bool> {
+        if entry.sequence >= head.sequence {
+            return Some(entry == head);
+        }
+        if !self.logs.is_branched(log, entry.sequence, head.sequence) {
+            return Some(true);
+        }
+        let ancestors = self.logs.ancestors(self.overlay, log, head, entry.sequence).ok()?;
+        let last = ancestors.last()?;
+        (last.sequence == entry.sequence).then_some(last.hash == entry.hash)
     }
 }
 

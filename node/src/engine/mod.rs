@@ -57,7 +57,7 @@ use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 use self::join::Joining;
 use self::links::Link;
-use self::logs::Logs;
+use self::logs::{HeldAncestry, Logs};
 pub use self::market::{CreateError, MarketOrder, create_market};
 use self::overlay::Overlay;
 use self::peers::PeerBook;
@@ -593,6 +593,10 @@ impl<S: Store> Engine<S> {
     fn is_hub_device(&self, device: &DeviceId) -> bool {
         use stallmesh_protocol::certificate::Role;
         self.views.membership.role(device) == Some(Role::Hub) && !self.views.membership.is_revoked(device)
+    }
+
+    fn ancestry(&self) -> HeldAncestry<'_, S> {
+        HeldAncestry { logs: &self.logs, overlay: &self.overlay }
     }
 
     fn is_member(&self) -> bool {

@@ -1,6 +1,6 @@
 //! A dishonest device signs two histories of a log.
 
-use stallmesh_node::engine::{Answer, ProductView, Request};
+use stallmesh_node::engine::{Answer, ProductView, Request, SettlementView};
 use stallmesh_tests::simulation::Simulation;
 
 use super::{member_state, notices, settle_and_recompute, until_posted};
@@ -45,34 +45,82 @@ fn standing(market: &mut Simulation, at: usize, device: usize) -> Vec<(String, u
     }
 }
 
+/// Three sales of 2.50 on the left, three of 5.00 on the right.
+fn sell_on_both_sides(market: &mut Simulation, second: usize) {
+    for number in 0..3 {
+        market.sell(2, &format!("left-{number}"));
+        let right = market.try_sell(second, &format!("right-{number}"), 2);
+        assert!(matches!(right, Answer::Sale(_)), "{right:?}");
+    }
+    market.sell(3, "honest");
+    market.run_for(5_000);
+}
+
+fn publish_on_both_sides(market: &mut Simulation, second: usize) {
+    for (node, name, price) in [(2, "To the left", 1_000), (second, "To the right", 2_000)] {
+        let product =
+            ProductView { sku: "P1".into(), name: name.into(), price, unit: "piece".into(), ..ProductView::default() };
+        assert_eq!(market.ask(node, Request::PublishProducts(vec![product])), Answer::Done);
+    }
+    market.run_for(3_000);
+}
+
+fn quarantined_amounts(settlement: &SettlementView) -> Vec<i64> {
+    assert!(settlement.suspense.iter().all(|row| row.reason == "quarantine"), "{:?}", settlement.suspense);
+    settlement.suspense.iter().map(|row| row.amount).collect()
+}
+
 #[test]
-fn a_fork_of_a_sales_log_is_found_and_both_branches_stand_in_suspense() {
-    for seed in 30..36 {
+fn both_branches_of_a_forked_sales_log_reach_the_hub_and_stand_in_suspense() {
+    for seed in 30..34 {
         let (mut market, second) = two_faced(seed);
-        for number in 0..3 {
-            market.sell(2, &format!("left-{number}"));
-            market.sell(second, &format!("right-number-{number}"));
-        }
-        market.sell(3, "honest");
-        market.run_for(5_000);
-        // Whichever comes to the hub first.
-        let first = if seed % 2 == 0 { [1, 2, 3] } else { [4, 5, second] };
-        let carrier = first[if seed % 2 == 0 { 0 } else { 1 }];
-        market.uplink(carrier, true);
-        market.run_for(10_000);
+        sell_on_both_sides(&mut market, second);
+        // Sales go to few; a fork on a lane that everyone keeps is found before anything is at the hub.
+        publish_on_both_sides(&mut market, second);
         market.kill(2);
         market.kill(second);
         market.heal();
-        all_agree_on_quarantine(&mut market, &[0, 1, 3, 4, 5]);
+        all_agree_on_quarantine(&mut market, &[1, 3, 4, 5]);
+        market.uplink(if seed % 2 == 0 { 1 } else { 5 }, true);
         market.until("all sales are at the hub", 120_000, |market| {
             let settlement = market.settle(true);
             settlement.posted + settlement.suspense.len() == 2 + 1 + 6
         });
         let settlement = settle_and_recompute(&mut market);
         assert_eq!(settlement.posted, 3, "the settled and the honest: {:?}", settlement.suspense);
-        let reasons: Vec<&str> = settlement.suspense.iter().map(|row| row.reason.as_str()).collect();
-        assert_eq!(reasons, vec!["quarantine"; 6], "{:?}", settlement.suspense);
-        assert!(settlement.suspense.iter().all(|row| row.amount == 250), "{:?}", settlement.suspense);
+        let mut amounts = quarantined_amounts(&settlement);
+        amounts.sort_unstable();
+        assert_eq!(amounts, [250, 250, 250, 500, 500, 500]);
+        market.until("carriers have handed everything over", 120_000, |market| {
+            [1, 3, 4, 5].into_iter().all(|index| market.status(index).custody.held_entries == 0)
+        });
+    }
+}
+
+#[test]
+fn the_branch_that_a_checkpoint_named_still_settles_and_the_other_stands_in_suspense() {
+    for (seed, first, others) in [(34, [1, 2, 3], 500), (35, [4, 5, 6], 250)] {
+        let (mut market, second) = two_faced(seed);
+        assert_eq!(second, 6);
+        sell_on_both_sides(&mut market, second);
+        market.uplink(first[0], true);
+        until_posted(&mut market, if first[0] == 1 { 2 + 1 + 3 } else { 2 + 3 });
+        market.run_for(10_000);
+        market.kill(2);
+        market.kill(second);
+        market.heal();
+        all_agree_on_quarantine(&mut market, &[0, 1, 3, 4, 5]);
+        market.until("the other branch is at the hub, too", 120_000, |market| {
+            let settlement = market.settle(true);
+            settlement.posted == 6 && settlement.suspense.len() == 3
+        });
+        let settlement = settle_and_recompute(&mut market);
+        assert_eq!(quarantined_amounts(&settlement), vec![others; 3]);
+        // The hub's memory of what it named must not be its process's.
+        market.kill(0);
+        market.start(0);
+        market.run_for(10_000);
+        assert_eq!(market.settle(true).digest, settlement.digest);
     }
 }
 
@@ -101,18 +149,7 @@ fn what_was_settled_before_a_fork_stays_so_and_a_closed_batch_never_changes() {
 fn all_nodes_agree_on_what_stands_of_a_forked_device_whichever_branch_came_first() {
     for seed in 50..54 {
         let (mut market, second) = two_faced(seed);
-        let product = |name: &str, price: u64| {
-            Request::PublishProducts(vec![ProductView {
-                sku: "P1".into(),
-                name: name.into(),
-                price,
-                unit: "piece".into(),
-                ..ProductView::default()
-            }])
-        };
-        assert_eq!(market.ask(2, product("To the left", 1_000)), Answer::Done);
-        assert_eq!(market.ask(second, product("To the right", 2_000)), Answer::Done);
-        market.run_for(3_000);
+        publish_on_both_sides(&mut market, second);
         market.heal();
         all_agree_on_quarantine(&mut market, &[1, 3, 4, 5]);
         market.uplink(1, true);
@@ -140,5 +177,30 @@ fn all_nodes_agree_on_what_stands_of_a_forked_device_whichever_branch_came_first
             .collect();
         assert!(views.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: {views:#?}");
         assert!(notices(&mut market, 0).contains("two histories"));
+    }
+}
+
+#[test]
+fn where_a_checkpoint_named_one_branch_of_a_catalog_all_nodes_take_that_branch() {
+    for (seed, uplink) in [(55, 1), (56, 4)] {
+        let (mut market, second) = two_faced(seed);
+        market.uplink(uplink, true);
+        market.run_for(5_000);
+        publish_on_both_sides(&mut market, second);
+        market.run_for(10_000);
+        market.kill(2);
+        market.kill(second);
+        market.heal();
+        all_agree_on_quarantine(&mut market, &[0, 1, 3, 4, 5]);
+        market.run_for(120_000);
+        let named = if uplink == 1 { "To the left" } else { "To the right" };
+        for index in [0, 1, 3, 4, 5] {
+            let request = Request::Catalog { stall: Some("stall-1".into()), query: String::new(), limit: 10 };
+            let Answer::Products(products) = market.ask(index, request) else { panic!() };
+            let names: Vec<&str> = products.iter().map(|product| product.name.as_str()).collect();
+            assert!(names.contains(&named), "seed {seed}, node {index}: {names:?}");
+        }
+        let views: Vec<_> = [0, 1, 3, 4, 5].map(|index| standing(&mut market, index, 2)).into_iter().collect();
+        assert!(views.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: {views:#?}");
     }
 }
