@@ -4,9 +4,9 @@
 //! where it can; a carrier hands what it holds to the hub, or to a peer with an uplink. The newest go first. What an
 //! acknowledgement names ends custody; everything else is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use stallmesh_protocol::acknowledgement::Acknowledgement;
+use stallmesh_protocol::acknowledgement::{Acknowledgement, INTERVALS_MAX};
 use stallmesh_protocol::certificate::{Role, Scope};
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::interval::Interval;
@@ -28,6 +28,9 @@ const OLDER_BYTES: usize = 128 * 1024;
 /// After a refusal without a time, milliseconds until it is tried again.
 const REFUSED_MS: u64 = 5_000;
 
+/// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
+const ENDS_MAX: usize = 32;
+
 /// A run of a log, by what doesn't change while it grows at its end: log, first sequence, the hash before it, and where
 /// the log has branches the first hash, too.
 type RunKey = (LogName, u64, Hash, Option<Hash>);
@@ -47,6 +50,8 @@ pub(crate) struct Custody {
     told: BTreeMap<(SessionId, LogName), u64>,
     /// Who brought us what we carry.
     brought: BTreeMap<LogName, BTreeSet<DeviceId>>,
+    /// Hub: where carriers' copies of a log end, if not where it ends here.
+    ends: BTreeMap<LogName, VecDeque<Head>>,
     /// Peers that said no, and until when.
     refused: BTreeMap<SessionId, (u64, String)>,
     /// Bytes of others' sealed entries.
@@ -386,6 +391,7 @@ impl<S: Store> Engine<S> {
         }
         self.custody.brought.entry(log).or_default().insert(peer);
         if hub {
+            self.note_end(log, Head { sequence: interval.to, hash: interval.hash });
             self.acknowledge_log(session, log);
         } else {
             if let Some(replica) = &mut self.replica {
@@ -393,6 +399,7 @@ impl<S: Store> Engine<S> {
             }
             // Whoever brings what the hub has already is told so.
             self.answer_acknowledgements(session, &[log]);
+            self.ask_for_end(session, log, Head { sequence: interval.to, hash: interval.hash });
         }
         self.check_clones_of(log.author);
     }
@@ -555,11 +562,79 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// A carrier brought what the hub has already, but its copy ends inside a received interval, so that the hub's word
+    /// can't free it: the entry at its end goes on towards the hub, which then names that place, too.
+    fn ask_for_end(&mut self, except: SessionId, log: LogName, end: Head) {
+        let named = |interval: &Interval| (interval.to, interval.hash) == (end.sequence, end.hash);
+        let known = self.custody.received.get(&log);
+        if known.is_none_or(|known| known.intervals.iter().any(named)) {
+            return;
+        }
+        let Some(record) = self.logs.get(&log) else { return };
+        let within = |run: &&Run| run.from <= end.sequence && end.sequence < run.to;
+        for run in record.runs.iter().filter(within).copied().collect::<Vec<_>>() {
+            let received = self.received_of(&log, &run);
+            if !received.iter().any(|(from, to)| (*from..=*to).contains(&end.sequence)) {
+                continue;
+            }
+            let page = self.logs.page(&self.overlay, &log, end.sequence, end.sequence, Some(&run), NEWEST_BYTES);
+            let Some(page) = self.guard(page).flatten() else { continue };
+            let towards: Vec<SessionId> = self
+                .links
+                .iter()
+                .filter(|(_, link)| link.greeted && (link.status.uplink || self.is_hub_device(&link.peer)))
+                .map(|(link, _)| SessionId(link.0))
+                .filter(|session| *session != except)
+                .collect();
+            if let (Some(session), Some(replica)) = (towards.first(), &mut self.replica) {
+                replica.send_custody(*session, log, page.encode());
+            }
+        }
+    }
+
+    /// Hub: remembers where a carrier's copy of a log ends, if that isn't where an interval ends already.
+    fn note_end(&mut self, log: LogName, end: Head) {
+        if self.logs.get(&log).is_some_and(|record| record.runs.iter().any(|run| run.head() == end)) {
+            return;
+        }
+        let ends = self.custody.ends.entry(log).or_default();
+        if !ends.contains(&end) {
+            if ends.len() == ENDS_MAX {
+                ends.pop_front();
+            }
+            ends.push_back(end);
+        }
+    }
+
+    /// Hub: what it has of a log, as acknowledgements name it: each interval as far back as its entries chain, and up to
+    /// each place where a carrier's copy ends. Whoever holds less than the hub could not prove that its entries are
+    /// among those of a longer interval.
+    fn received_intervals(&mut self, log: &LogName) -> Vec<Interval> {
+        let Some(record) = self.logs.get(log) else { return Vec::new() };
+        let runs = record.runs.clone();
+        let ends = self.custody.ends.get(log).cloned().unwrap_or_default();
+        let mut intervals = BTreeSet::new();
+        for run in &runs {
+            let reach = self.logs.reach(&self.overlay, log, run);
+            let Some(from) = self.guard(reach) else { continue };
+            intervals.insert(Interval { from, ..run.interval() });
+            for end in ends.iter().filter(|end| run.from <= end.sequence && end.sequence < run.to) {
+                let entry = self.logs.entries(&self.overlay, log, run, end.sequence, end.sequence, 1);
+                if self.guard(entry).is_some_and(|entry| entry.first().is_some_and(|held| held.hash == end.hash)) {
+                    intervals.insert(Interval { from, to: end.sequence, hash: end.hash });
+                }
+            }
+        }
+        intervals.into_iter().take(INTERVALS_MAX).collect()
+    }
+
     /// Hub: says all that it has of a log.
     pub(crate) fn acknowledge_log(&mut self, session: SessionId, log: LogName) {
         let Some(market) = self.market else { return };
-        let Some(record) = self.logs.get(&log) else { return };
-        let intervals: Vec<Interval> = record.runs.iter().map(Run::interval).collect();
+        let intervals = self.received_intervals(&log);
+        if intervals.is_empty() {
+            return;
+        }
         let time = self.time();
         let known = self.custody.received.get(&log);
         if known.is_none_or(|known| known.intervals != intervals) {

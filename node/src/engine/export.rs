@@ -225,7 +225,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
         for run in &record.runs {
             let failed = |error: crate::store::StoreError| damaged(0, error.to_string());
             let chain = logs.entries(&overlay, name, run, run.from, run.to, usize::MAX).map_err(failed)?;
-            let connected = logs.is_connected(&overlay, name, run).map_err(failed)?;
+            let connected = logs.reach(&overlay, name, run).map_err(failed)? == 1;
             for held in chain.iter().filter(|held| held.entry.kind == Kind::SALE) {
                 let sale = open(&record.id, held, &contents.secrets);
                 if let Ok(sale) = &sale {

@@ -551,8 +551,8 @@ impl<S: Store> Engine<S> {
         let mut facts = Vec::new();
         for (name, runs) in logs {
             for run in runs {
-                let connected = self.logs.is_connected(&self.overlay, &name, &run);
-                let connected = self.guard(connected).unwrap_or(false);
+                let reach = self.logs.reach(&self.overlay, &name, &run);
+                let connected = self.guard(reach) == Some(1);
                 let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX);
                 for held in self.guard(chain).unwrap_or_default() {
                     if held.entry.kind == Kind::SALE {

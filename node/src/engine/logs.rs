@@ -416,20 +416,15 @@ impl Logs {
         Ok(ancestors)
     }
 
-    /// Whether a run's entries chain back to the log's first entry, over the runs that it branched off from.
-    pub(crate) fn is_connected<S: Store>(
-        &self,
-        overlay: &Overlay<S>,
-        name: &LogName,
-        run: &Run,
-    ) -> Result<bool, StoreError> {
-        let Some(record) = self.records.get(name) else { return Ok(false) };
+    /// The lowest sequence that a run's entries chain back to, over the runs that it branched off from.
+    pub(crate) fn reach<S: Store>(&self, overlay: &Overlay<S>, name: &LogName, run: &Run) -> Result<u64, StoreError> {
+        let Some(record) = self.records.get(name) else { return Ok(run.from) };
         let mut run = *run;
         // Each step goes to a run that begins earlier.
         while run.from > 1 {
             let joint = Head { sequence: run.from - 1, hash: run.previous };
             if self.entry(overlay, name, joint)?.is_none() {
-                return Ok(false);
+                break;
             }
             let mut parent = None;
             for other in record.runs.iter().filter(|other| other.from < run.from && joint.sequence <= other.to) {
@@ -440,10 +435,10 @@ impl Logs {
             }
             match parent {
                 Some(parent) => run = parent,
-                None => return Ok(false),
+                None => break,
             }
         }
-        Ok(true)
+        Ok(run.from)
     }
 
     /// A page of a run that begins at `from` and ends at a signed entry not after `to`; at most `bytes_max` bytes where

@@ -316,17 +316,22 @@ impl Simulation {
         }
     }
 
-    /// Makes an invite at the hub and starts to join with it.
-    pub fn invite(&mut self, index: usize, stall: &str) {
+    /// Makes an invite at the hub.
+    pub fn invite_text(&mut self, stall: &str) -> Answer {
         let role = if stall.is_empty() { "gateway" } else { "stall" };
         let order = InviteOrder {
             role: role.into(),
             stall: stall.into(),
-            name: format!("{role} {index}"),
+            name: format!("{role} {stall}").trim_end().to_owned(),
             expires_ms: 24 * 3_600_000,
             valid_ms: 48 * 3_600_000,
         };
-        let Answer::Invite(invite) = self.ask(0, Request::CreateInvite(order)) else { panic!("no invite") };
+        self.ask(0, Request::CreateInvite(order))
+    }
+
+    /// Makes an invite at the hub and starts to join with it.
+    pub fn invite(&mut self, index: usize, stall: &str) {
+        let Answer::Invite(invite) = self.invite_text(stall) else { panic!("no invite") };
         let answer = self.ask(index, Request::Join { invite, name: String::new() });
         assert_eq!(answer, Answer::Done);
     }

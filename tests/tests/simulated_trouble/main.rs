@@ -1,6 +1,7 @@
 //! Promises of the whole node while something is wrong, shown in the simulator.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod custody;
 mod forks;
 mod lives;
 
