@@ -79,3 +79,53 @@ fn a_carrier_cannot_read_what_it_carries() {
     }
     assert!(market.nodes[2].disk.contains(b"P2"), "the seller's own disk does: the search can find something");
 }
+
+#[test]
+fn a_device_that_members_have_dialled_before_it_knew_of_a_market_joins_all_the_same() {
+    let mut market = Simulation::market(5, 2);
+    let late = market.add();
+    market.run_for(10_000);
+    assert_eq!(market.status(late).role, "none");
+    market.invite(late, "late-stall");
+    market.until("it joins", 10_000, |market| market.status(late).role == "stall");
+}
+
+#[test]
+fn a_helper_whom_everybody_knows_but_itself_learns_that_it_is_a_member() {
+    for seed in 0..10 {
+        let mut market = Simulation::market(seed, 3);
+        market.uplink(1, false);
+        let helper = market.add();
+        market.partition(&[&[1, 2, 3, 4], &[helper]]);
+        let Answer::Invite(link) = market.ask(
+            0,
+            Request::CreateInvite(stallmesh_node::engine::InviteOrder {
+                role: "gateway".into(),
+                stall: String::new(),
+                name: "spent".into(),
+                expires_ms: 1_000_000,
+                valid_ms: 1_000_000,
+            }),
+        ) else {
+            panic!()
+        };
+        let ask = Request::AskToJoin { market: link, name: "helper".into(), stall: "stall-1".into() };
+        assert_eq!(market.ask(helper, ask), Answer::Done);
+        let status = market.status(helper);
+        let order = stallmesh_node::engine::DelegateOrder {
+            device: market.nodes[helper].id(),
+            seal_key: status.seal_key,
+            name: "helper".into(),
+            scopes: vec!["sell=1000".into()],
+            valid_ms: 1_000_000,
+        };
+        assert_eq!(market.ask(2, Request::Delegate(order)), Answer::Done);
+        // Everybody has heard of it before it appears.
+        market.run_for(3_000);
+        market.heal();
+        market.until("the helper joins", 20_000, |market| market.status(helper).role == "stall");
+        assert!(matches!(market.try_sell(helper, "one", 1), Answer::Failed(_) | Answer::Sale(_)));
+        market.until("it can sell", 20_000, |market| matches!(market.try_sell(helper, "two", 1), Answer::Sale(_)));
+        assert!(matches!(market.try_sell(helper, "three", 90), Answer::Failed(_)), "above its limit");
+    }
+}

@@ -26,7 +26,7 @@ use crate::store::{Store, Table};
 /// How long a request stays valid, in milliseconds.
 const REQUEST_MS: u64 = 24 * 3_600_000;
 /// How often an unanswered request is sent again.
-const RETRY_MS: u64 = 5_000;
+const RETRY_MS: u64 = 2_000;
 /// Frames of pages that one link may bring before its peer is a member.
 const PAGE_FRAMES_MAX: usize = 64;
 /// Requests that one link may bring.
@@ -36,9 +36,12 @@ const ASKS_MAX: usize = 4;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct JoinState {
     hello_sent: bool,
+    /// A hello that came before this device knew of any market.
+    early: Option<wire::JoinHello>,
     /// The peer has shown that it knows the market.
     verified: bool,
-    proof_sent: bool,
+    /// Devices whose membership was proved to the peer.
+    proved: BTreeSet<DeviceId>,
     page_frames: usize,
     asks: usize,
     /// Requests that this peer waits for.
@@ -100,9 +103,25 @@ impl<S: Store> Engine<S> {
         if self.market.is_none() {
             let entered = self.enter_market(invite.root, invite.epoch);
             self.guard(entered);
+            self.greet_all();
         }
         self.start_request(invite, bytes, name, asking_for);
         Ok(())
+    }
+
+    /// Links that were up before this device knew of a market: now there is something to say on them.
+    fn greet_all(&mut self) {
+        let links: Vec<(LinkId, bool, Option<wire::JoinHello>)> =
+            self.links.iter_mut().map(|(id, link)| (*id, link.dialled, link.join.early.take())).collect();
+        for (link, dialled, early) in links {
+            if dialled {
+                self.send_join_hello(link);
+            }
+            if let Some(hello) = early {
+                let frame = wire::JoinFrame { body: Some(wire::join_frame::Body::Hello(hello)) };
+                self.join_frame(link, &frame.encode_to_vec());
+            }
+        }
     }
 
     /// After a restart before the join was done.
@@ -238,8 +257,13 @@ impl<S: Store> Engine<S> {
         let Ok(frame) = wire::JoinFrame::decode(frame) else {
             return self.close_link(link, "E_DECODE: a join frame that can't be decoded".into());
         };
-        let Some(market) = self.market else { return };
         let Some(state) = self.links.get_mut(&link) else { return };
+        let Some(market) = self.market else {
+            if let Some(Body::Hello(hello)) = frame.body {
+                state.join.early = Some(hello);
+            }
+            return;
+        };
         match frame.body {
             Some(Body::Hello(hello)) => {
                 let Ok(nonce) = <[u8; 16]>::try_from(hello.nonce.as_slice()) else { return };
@@ -251,6 +275,9 @@ impl<S: Store> Engine<S> {
                 state.join.verified = true;
                 if !dialled {
                     self.send_join_hello(link);
+                    if first {
+                        self.send_asks();
+                    }
                 } else if first {
                     self.after_hello(link);
                 }
@@ -265,7 +292,7 @@ impl<S: Store> Engine<S> {
             }
             Some(Body::Ask(ask)) => {
                 state.join.asks += 1;
-                if state.join.asks > ASKS_MAX * 8 || state.join.asking.len() >= ASKS_MAX {
+                if state.join.asks > ASKS_MAX * 250 || state.join.asking.len() >= ASKS_MAX {
                     let answer =
                         wire::JoinAnswer { state: 4, detail: "too many requests".into(), ..Default::default() };
                     return self.send_join(link, Body::Answer(answer));
@@ -279,18 +306,19 @@ impl<S: Store> Engine<S> {
 
     /// The caller's move, once both know that they mean the same market.
     fn after_hello(&mut self, link: LinkId) {
-        if self.is_member() {
-            self.send_proof(link, self.device.id());
-        } else {
+        let session = self.links.get(&link).is_some_and(|state| state.session);
+        if !self.is_member() {
             self.send_asks();
+        } else if !session {
+            self.send_proof(link, self.device.id());
         }
     }
 
     /// Sends the pages of `control` that make a device a member.
     fn send_proof(&mut self, link: LinkId, device: DeviceId) {
-        match self.links.get_mut(&link) {
-            Some(state) if !state.join.proof_sent => state.join.proof_sent = true,
-            _ => return,
+        let Some(state) = self.links.get_mut(&link) else { return };
+        if !state.join.proved.insert(device) {
+            return;
         }
         // A page ends at a signed entry, and what was appended just now isn't signed yet.
         self.sign_heads();
@@ -400,6 +428,12 @@ impl<S: Store> Engine<S> {
         }
         if !self.is_member() {
             return;
+        }
+        if let Some(peer) =
+            self.links.get(&link).map(|state| state.peer).filter(|peer| self.views.membership.is_known(peer))
+        {
+            // Admitted already; the word hasn't come to it.
+            return self.send_proof(link, peer);
         }
         if message.expires < self.time() {
             let detail = "the request has expired".to_owned();

@@ -81,7 +81,9 @@ impl<S: Store> Engine<S> {
         }
         if self.is_member() && self.views.membership.is_known(&peer) {
             self.open_session(link);
-        } else if dialled {
+        }
+        // Also to a peer that is known as a member: it may not know that yet.
+        if dialled {
             self.send_join_hello(link);
         }
         self.notice(Notice::Links);
