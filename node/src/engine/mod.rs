@@ -256,6 +256,8 @@ const META_ROOT: &[u8] = b"root";
 const META_EPOCH: &[u8] = b"epoch";
 const META_CLOCK: &[u8] = b"clock";
 const META_INVITE: &[u8] = b"invite";
+/// Addresses of hubs, one a line.
+const META_HUBS: &[u8] = b"hubs";
 
 impl<S: Store> Engine<S> {
     /// Opens a node: a new incarnation of its device. `seed` must be 32 fresh random bytes.

@@ -106,6 +106,7 @@ impl Simulation {
     /// Starts (or restarts) a node's process on its disk.
     pub fn start(&mut self, index: usize) {
         let now = self.now;
+        self.nodes[index].settings.uplink_enabled = index != 0 && self.network.has_uplink(index);
         self.nodes[index].start(&mut self.random, now, OPENING_MS);
         self.input(index, Input::Link(LinkEvent::Listening { road: Road::Mesh, address: format!("node:{index}") }));
         if index == 0 {
@@ -364,11 +365,16 @@ impl Simulation {
 
     /// Publishes three products of a stall.
     pub fn publish(&mut self, index: usize) {
+        self.publish_at(index, 50);
+    }
+
+    /// Publishes three products of a stall, at prices that end so.
+    pub fn publish_at(&mut self, index: usize, cents: u64) {
         let products = (1..=3_u64)
             .map(|number| ProductView {
                 sku: format!("P{number}"),
                 name: format!("Product {number} of node {index}"),
-                price: 100 * number + 50,
+                price: 100 * number + cents,
                 taxes: vec!["standard".into()],
                 unit: "piece".into(),
                 ..ProductView::default()
