@@ -665,7 +665,7 @@ impl Market {
             self.nodes[lost].name
         ));
         // The uplink moves to another node.
-        let other = FIRST_STALL + 1.min(usize::from(self.arguments.stalls) - 1);
+        let other = if lost == FIRST_STALL + 1 { FIRST_STALL } else { FIRST_STALL + 1 };
         let before = self.nodes[0].get("/v1/ledger").await?["received"].as_u64().unwrap_or(0);
         self.set_uplink(other, true).await?;
         self.all_received(60).await?;
