@@ -141,13 +141,8 @@ impl SimNode {
     pub(super) fn start(&mut self, random: &mut u64, now: u64, opening: u64) {
         self.died = None;
         let seed = self.next_seed.take().unwrap_or_else(|| draw(random));
-        let opened = Engine::open(
-            self.disk.clone(),
-            self.identity.clone(),
-            self.settings.clone(),
-            seed,
-            self.now(now, opening),
-        );
+        let opened =
+            Engine::open(self.disk.clone(), self.identity.clone(), self.settings.clone(), seed, self.now(now, opening));
         match opened {
             Ok(engine) => self.engine = Some(engine),
             Err(error) => self.died = Some(error.to_string()),
