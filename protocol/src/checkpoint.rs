@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::acknowledgement::INTERVALS_MAX;
+use crate::codec::{CodecError, Reader};
 use crate::hash::{Domain, Hash, Hasher};
-use crate::id::{DeviceId, Head, Lane, LogId, LogName};
+use crate::id::{DeviceId, Head, Incarnation, Lane, LogId, LogName, MarketId};
 use crate::interval::Interval;
 use crate::membership::{Coverage, Covering};
-use crate::merkle::MerkleTree;
+use crate::merkle::{MerkleTree, proves};
 use crate::payload::{self, PayloadError, fixed};
 
 /// What a checkpoint's tree says of one log.
@@ -41,6 +43,90 @@ impl Leaf {
             .iter()
             .fold(start, |hasher, interval| hasher.u64(interval.from).u64(interval.to).bytes(interval.hash.as_bytes()))
             .finish()
+    }
+}
+
+/// A leaf with the path that proves it under a checkpoint's root: what that checkpoint said of a log that it doesn't
+/// list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProvenLeaf {
+    /// The hash of the checkpoint's entry.
+    pub checkpoint: Hash,
+    /// The log, by name.
+    pub log: LogName,
+    /// What the tree says of it.
+    pub leaf: Leaf,
+    /// From the leaf up.
+    pub path: Vec<Hash>,
+}
+
+/// The longest path that a tree of any size has.
+const PATH_MAX: usize = 64;
+
+impl ProvenLeaf {
+    /// Checkpoint 32, author 32, incarnation 16, lane u32, number u64, log id 32, standing sequence u64 (0: none) and
+    /// hash 32, count u64 and for each interval from u64, to u64 and hash 32, count u64 and each hash 32 of the path.
+    /// Integers are big endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let standing = self.leaf.standing.unwrap_or(Head::EMPTY);
+        let mut out = Vec::with_capacity(180 + self.leaf.received.len() * 48 + self.path.len() * 32);
+        out.extend_from_slice(self.checkpoint.as_bytes());
+        out.extend_from_slice(self.log.author.as_bytes());
+        out.extend_from_slice(self.log.incarnation.as_bytes());
+        out.extend_from_slice(&self.log.lane.0.to_be_bytes());
+        out.extend_from_slice(&self.leaf.number.to_be_bytes());
+        out.extend_from_slice(self.leaf.log.as_bytes());
+        out.extend_from_slice(&standing.sequence.to_be_bytes());
+        out.extend_from_slice(standing.hash.as_bytes());
+        out.extend_from_slice(&(self.leaf.received.len() as u64).to_be_bytes());
+        for interval in &self.leaf.received {
+            out.extend_from_slice(&interval.from.to_be_bytes());
+            out.extend_from_slice(&interval.to.to_be_bytes());
+            out.extend_from_slice(interval.hash.as_bytes());
+        }
+        out.extend_from_slice(&(self.path.len() as u64).to_be_bytes());
+        self.path.iter().for_each(|hash| out.extend_from_slice(hash.as_bytes()));
+        out
+    }
+
+    /// Reads what [`ProvenLeaf::to_bytes`] wrote; whether it proves anything is [`CheckpointView::insert_proven`]'s to
+    /// say.
+    ///
+    /// # Errors
+    /// Truncated, too long, or followed by more.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        let mut reader = Reader::new(bytes);
+        let integer = |reader: &mut Reader<'_>, what| reader.array(what).map(u64::from_be_bytes);
+        let checkpoint = Hash::from_bytes(reader.array("checkpoint")?);
+        let log = LogName {
+            author: DeviceId::from_bytes(reader.array("author")?),
+            incarnation: Incarnation::from_bytes(reader.array("incarnation")?),
+            lane: Lane(u32::from_be_bytes(reader.array("lane")?)),
+        };
+        let number = integer(&mut reader, "number")?;
+        let id = LogId::from_bytes(reader.array("log id")?);
+        let sequence = integer(&mut reader, "standing sequence")?;
+        let standing = Head { sequence, hash: Hash::from_bytes(reader.array("standing hash")?) };
+        let count = integer(&mut reader, "intervals")?;
+        if count > INTERVALS_MAX as u64 {
+            return Err(CodecError::TooLarge("intervals"));
+        }
+        let mut received = Vec::new();
+        for _ in 0..count {
+            received.push(Interval {
+                from: integer(&mut reader, "from")?,
+                to: integer(&mut reader, "to")?,
+                hash: Hash::from_bytes(reader.array("hash")?),
+            });
+        }
+        let count = integer(&mut reader, "path")?;
+        if count > PATH_MAX as u64 {
+            return Err(CodecError::TooLarge("path"));
+        }
+        let path = (0..count).map(|_| reader.array("path").map(Hash::from_bytes)).collect::<Result<_, _>>()?;
+        reader.finish()?;
+        let standing = (standing.sequence > 0).then_some(standing);
+        Ok(ProvenLeaf { checkpoint, log, leaf: Leaf { number, log: id, standing, received }, path })
     }
 }
 
@@ -204,6 +290,11 @@ impl CheckpointWriter {
         }
     }
 
+    /// Logs that changed since the last checkpoint.
+    pub fn pending(&self) -> impl Iterator<Item = &LogName> {
+        self.numbers.iter().filter(|(_, number)| self.pending.contains(number)).map(|(name, _)| name)
+    }
+
     /// Whether anything changed since the last checkpoint.
     pub fn is_changed(&self) -> bool {
         !self.pending.is_empty()
@@ -275,9 +366,33 @@ pub struct CheckpointView {
     by_prefix: BTreeMap<[u8; 8], u64>,
     names: BTreeMap<u64, LogName>,
     steps: BTreeMap<LogName, Vec<(u64, Head)>>,
+    /// Of logs that checkpoints don't list: (checkpoint, standing head), each proved.
+    proven: BTreeMap<LogName, Vec<(Hash, Head)>>,
 }
 
 impl CheckpointView {
+    /// Takes in what a checkpoint said of a log that it doesn't list. False where its checkpoint isn't known, or its
+    /// root doesn't prove it.
+    pub fn insert_proven(&mut self, market: &MarketId, proven: &ProvenLeaf) -> bool {
+        let Some(standing) = proven.leaf.standing else { return false };
+        let known = self.proven.get(&proven.log);
+        if known.is_some_and(|known| known.contains(&(proven.checkpoint, standing))) {
+            return true;
+        }
+        let Some(checkpoint) = self.get(&proven.checkpoint) else { return false };
+        let holds = proven.log.id(market) == proven.leaf.log
+            && proves(&checkpoint.root, checkpoint.logs, proven.leaf.number, &proven.leaf.hash(), &proven.path);
+        if holds {
+            self.proven.entry(proven.log).or_default().push((proven.checkpoint, standing));
+        }
+        holds
+    }
+
+    fn ordinal(&self, checkpoint: &Hash) -> Option<u64> {
+        let ordinal = *self.by_prefix.get(&checkpoint.prefix())?;
+        self.chain.get(ordinal as usize).filter(|(hash, _)| hash == checkpoint).map(|_| ordinal)
+    }
+
     /// Takes in a checkpoint and the hash of the entry that holds it.
     pub fn insert(&mut self, hash: Hash, checkpoint: Checkpoint) {
         let key = (checkpoint.epoch, checkpoint.number, hash);
@@ -377,14 +492,20 @@ impl Coverage for CheckpointView {
     }
 
     fn standing_at(&self, ordinal: u64, log: &LogName) -> Option<Head> {
-        let steps = self.steps.get(log)?;
-        let step = steps.partition_point(|(at, _)| *at <= ordinal);
-        steps.get(step.checked_sub(1)?).map(|(_, head)| *head)
+        let listed = self.steps.get(log).and_then(|steps| {
+            let step = steps.partition_point(|(at, _)| *at <= ordinal);
+            steps.get(step.checked_sub(1)?).map(|(_, head)| *head)
+        });
+        let proven = self.proven.get(log).into_iter().flatten();
+        let proven = proven
+            .filter(|(checkpoint, _)| self.ordinal(checkpoint).is_some_and(|at| at <= ordinal))
+            .map(|(_, head)| *head);
+        listed.into_iter().chain(proven).max()
     }
 
     fn standing_of(&self, ordinal: u64, author: &DeviceId) -> Vec<(LogName, Head)> {
-        self.steps
-            .keys()
+        let logs: BTreeSet<&LogName> = self.steps.keys().chain(self.proven.keys()).collect();
+        logs.into_iter()
             .filter(|log| log.author == *author)
             .filter_map(|log| self.standing_at(ordinal, log).map(|head| (*log, head)))
             .collect()
@@ -455,6 +576,41 @@ mod tests {
                 prop_assert_eq!(ordered.covered_by(&log, sequence), shuffled.covered_by(&log, sequence));
             }
         }
+    }
+
+    #[test]
+    fn a_log_that_checkpoints_do_not_list_stands_by_proof() {
+        let market = MarketId::from_bytes([9; 32]);
+        let (mut writer, mut view) = (CheckpointWriter::default(), CheckpointView::default());
+        let sales = log(7, Lane::SALES);
+        let mut proven = Vec::new();
+        for round in 1..6_u64 {
+            writer.update(update(1, Lane::CATALOG, round));
+            writer.update(LogUpdate { id: sales.id(&market), ..update(7, Lane::SALES, round) });
+            assert!(writer.pending().any(|name| *name == sales));
+            let last = view.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
+            let last = last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash));
+            let checkpoint = writer.next(last, 1, round, 0, |name| view.names(name));
+            let hash = Hash::from_bytes([round as u8; 32]);
+            view.insert(hash, checkpoint);
+            let (leaf, path) = writer.proof(&sales).unwrap();
+            proven.push(ProvenLeaf { checkpoint: hash, log: sales, leaf: leaf.clone(), path });
+        }
+        let third = &proven[2];
+        assert_eq!(ProvenLeaf::from_bytes(&third.to_bytes()).unwrap(), *third);
+        assert!(view.insert_proven(&market, third));
+        assert_eq!(view.standing_at(1, &sales), None);
+        assert_eq!(view.standing_at(2, &sales).unwrap().sequence, 3);
+        assert_eq!(view.standing_of(4, &sales.author).len(), 1);
+        let bytes = proven[3].to_bytes();
+        for index in 0..bytes.len() {
+            let mut altered = bytes.clone();
+            altered[index] ^= 1;
+            let taken = ProvenLeaf::from_bytes(&altered).is_ok_and(|leaf| view.insert_proven(&market, &leaf));
+            assert!(!taken, "byte {index}");
+        }
+        let stranger = MarketId::from_bytes([8; 32]);
+        assert!(!view.insert_proven(&stranger, &proven[3]), "another market's log");
     }
 
     #[test]

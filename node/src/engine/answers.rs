@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use stallmesh_protocol::certificate::{Certificate, Role, Scope, Scopes, VALIDITY_MAX};
-use stallmesh_protocol::membership::{BySequence, Position, write_line};
+use stallmesh_protocol::membership::{Position, write_line};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{DeviceId, Kind, Lane, SaleId};
 
@@ -459,12 +459,12 @@ impl<S: Store> Engine<S> {
         for (name, runs) in logs {
             for run in runs {
                 let from = run.to.saturating_sub(limit as u64).max(run.from);
-                let chain = self.logs.chain(&self.overlay, &name, from, run.to, None, limit + 1);
+                let chain = self.logs.entries(&self.overlay, &name, &run, from, run.to, limit + 1);
                 for held in self.guard(chain).unwrap_or_default() {
                     let at = Position { log: name, sequence: held.sequence, hash: held.hash };
                     let standing = match self.views.ineffective.get(&at) {
                         Some(reason) => reason.clone(),
-                        None => match self.views.membership.stands(&at, &self.views.coverage, &BySequence) {
+                        None => match self.views.membership.stands(&at, &self.views.coverage, &self.ancestry()) {
                             Ok(()) => "stands".to_owned(),
                             Err(reason) => reason.to_string(),
                         },

@@ -4,9 +4,9 @@
 //! where it can; a carrier hands what it holds to the hub, or to a peer with an uplink. The newest go first. What an
 //! acknowledgement names ends custody; everything else is kept.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use stallmesh_protocol::acknowledgement::Acknowledgement;
+use stallmesh_protocol::acknowledgement::{Acknowledgement, INTERVALS_MAX};
 use stallmesh_protocol::certificate::{Role, Scope};
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::interval::Interval;
@@ -14,7 +14,7 @@ use stallmesh_protocol::page::VerifiedPage;
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, wire};
 
-use super::logs::{Inserted, Run};
+use super::logs::{Held, Inserted, Run};
 use super::{Engine, Notice};
 use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
@@ -28,8 +28,12 @@ const OLDER_BYTES: usize = 128 * 1024;
 /// After a refusal without a time, milliseconds until it is tried again.
 const REFUSED_MS: u64 = 5_000;
 
-/// A run of a log, by what doesn't change while it grows at its end.
-type RunKey = (LogName, u64, Hash);
+/// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
+const ENDS_MAX: usize = 32;
+
+/// A run of a log, by what doesn't change while it grows at its end: log, first sequence, the hash before it, and where
+/// the log has branches the first hash, too.
+type RunKey = (LogName, u64, Hash, Option<Hash>);
 
 /// Custody's state, beside the logs.
 #[derive(Debug, Default)]
@@ -46,6 +50,8 @@ pub(crate) struct Custody {
     told: BTreeMap<(SessionId, LogName), u64>,
     /// Who brought us what we carry.
     brought: BTreeMap<LogName, BTreeSet<DeviceId>>,
+    /// Hub: where carriers' copies of a log end, if not where it ends here.
+    ends: BTreeMap<LogName, VecDeque<Head>>,
     /// Peers that said no, and until when.
     refused: BTreeMap<SessionId, (u64, String)>,
     /// Bytes of others' sealed entries.
@@ -89,8 +95,7 @@ impl<S: Store> Engine<S> {
             .collect();
         for (name, runs) in names {
             for run in runs {
-                let chain =
-                    self.logs.chain(&self.overlay, &name, run.from, run.to, Some(run.previous), usize::MAX / 8)?;
+                let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX)?;
                 self.custody.held_bytes += chain.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
             }
         }
@@ -100,33 +105,39 @@ impl<S: Store> Engine<S> {
     /// The parts of a run that the hub has: inside a received interval, and chained to its hash.
     pub(crate) fn received_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
         let Some(acknowledgement) = self.custody.received.get(log) else { return Vec::new() };
-        acknowledgement
-            .intervals
-            .iter()
-            .filter(|interval| interval.to >= run.from && interval.to <= run.to)
-            .filter(|interval| {
+        let mut received = Vec::new();
+        for interval in acknowledgement.intervals.iter().filter(|interval| interval.to >= run.from) {
+            let end = Head { sequence: interval.to, hash: interval.hash };
+            if end == run.head() {
+                received.push((interval.from.max(run.from), interval.to));
+            } else if !self.logs.is_branched(log, run.from, run.to.max(interval.to)) {
                 // Being an ancestor of the interval's end from outside frees nothing, and neither does a number alone.
-                interval.to == run.to && interval.hash == run.hash
-                    || matches!(
-                        self.logs.entry(&self.overlay, log, Head { sequence: interval.to, hash: interval.hash }),
-                        Ok(Some(_))
-                    ) && self.on_chain(log, run, interval)
-            })
-            .map(|interval| (interval.from.max(run.from), interval.to))
-            .collect()
+                if end.sequence <= run.to && matches!(self.logs.entry(&self.overlay, log, end), Ok(Some(_))) {
+                    received.push((interval.from.max(run.from), interval.to));
+                }
+            } else {
+                received.extend(self.shared_with(log, run, interval));
+            }
+        }
+        received
     }
 
-    /// Whether the entry at an interval's end lies on this run, where the log has several branches.
-    fn on_chain(&self, log: &LogName, run: &Run, interval: &Interval) -> bool {
-        let Some(record) = self.logs.get(log) else { return false };
-        let overlapping =
-            record.runs.iter().filter(|other| other.from <= interval.to && interval.to <= other.to).count();
-        if overlapping <= 1 {
-            return true;
-        }
-        self.logs
-            .chain(&self.overlay, log, run.from, interval.to, Some(run.previous), usize::MAX / 8)
-            .is_ok_and(|chain| chain.last().is_some_and(|held| held.hash == interval.hash))
+    /// In a log with branches: the entries of a run inside an interval that may end on another branch.
+    fn shared_with(&self, log: &LogName, run: &Run, interval: &Interval) -> Option<(u64, u64)> {
+        let end = Head { sequence: interval.to, hash: interval.hash };
+        let from = interval.from.max(run.from);
+        let theirs: BTreeSet<(u64, Hash)> = self
+            .logs
+            .ancestors(&self.overlay, log, end, from)
+            .ok()?
+            .iter()
+            .map(|held| (held.sequence, held.hash))
+            .collect();
+        let ours = self.logs.entries(&self.overlay, log, run, from, interval.to, usize::MAX).ok()?;
+        let shared = |held: &&Held| theirs.contains(&(held.sequence, held.hash));
+        // Histories that part never meet again.
+        let last = ours.iter().filter(shared).map(|held| held.sequence).max()?;
+        ours.first().filter(shared).map(|first| (first.sequence, last))
     }
 
     /// Parts of a run that the hub doesn't have, as far as is known.
@@ -241,7 +252,13 @@ impl<S: Store> Engine<S> {
 
     /// Sends what of a run was not sent on this session yet: first what is newer than what was, then older.
     fn push_run(&mut self, session: SessionId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
-        let key: RunKey = (*log, run.from, run.previous);
+        let first = if self.logs.is_branched(log, run.from, run.to) {
+            let first = self.logs.entries(&self.overlay, log, run, run.from, run.from, 1);
+            self.guard(first).and_then(|first| Some(first.first()?.hash))
+        } else {
+            None
+        };
+        let key: RunKey = (*log, run.from, run.previous, first);
         let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return };
         let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return };
         loop {
@@ -258,19 +275,12 @@ impl<S: Store> Engine<S> {
                 }
                 Some(_) => return,
             };
-            let before = self.hash_before(log, run, from);
-            let page = self.logs.page(&self.overlay, log, from, to, before, budget);
+            let page = self.logs.page(&self.overlay, log, from, to, Some(run), budget);
             let Some(page) = self.guard(page).flatten() else { return };
             let last = page.last();
             for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
                 if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
-                    let previous = self.hash_before(log, run, needed);
-                    let key_page = self.logs.page(&self.overlay, log, needed, needed, previous, NEWEST_BYTES);
-                    if let Some(key_page) = self.guard(key_page).flatten()
-                        && let Some(replica) = &mut self.replica
-                    {
-                        replica.send_custody(session, *log, key_page.encode());
-                    }
+                    self.send_key(session, log, run, needed);
                 }
             }
             let range = match sent {
@@ -284,8 +294,7 @@ impl<S: Store> Engine<S> {
             }
             let mut next = last;
             while !complete && next < to {
-                let before = self.hash_before(log, run, next + 1);
-                let page = self.logs.page(&self.overlay, log, next + 1, to, before, budget);
+                let page = self.logs.page(&self.overlay, log, next + 1, to, Some(run), budget);
                 let Some(page) = self.guard(page).flatten() else { break };
                 next = page.last();
                 if let Some(replica) = &mut self.replica {
@@ -296,19 +305,18 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn hash_before(&mut self, log: &LogName, run: &Run, sequence: u64) -> Option<Hash> {
-        if sequence <= run.from {
-            return Some(run.previous);
+    /// Sends a key entry ahead of what it opens. A branch may use one that stands before it, on another run.
+    fn send_key(&mut self, session: SessionId, log: &LogName, run: &Run, key: u64) {
+        let runs = self.logs.get(log).map(|record| record.runs.clone()).unwrap_or_default();
+        let candidates = if run.from <= key { vec![*run] } else { runs };
+        for run in candidates.iter().filter(|run| run.from <= key && key <= run.to) {
+            let page = self.logs.page(&self.overlay, log, key, key, Some(run), NEWEST_BYTES);
+            if let Some(page) = self.guard(page).flatten()
+                && let Some(replica) = &mut self.replica
+            {
+                replica.send_custody(session, *log, page.encode());
+            }
         }
-        // Only a log with branches needs the predecessor to be named.
-        let branches = self.logs.get(log).is_some_and(|record| {
-            record.runs.iter().filter(|other| other.from < sequence && sequence <= other.to + 1).count() > 1
-        });
-        if !branches {
-            return None;
-        }
-        let chain = self.logs.chain(&self.overlay, log, run.from, sequence - 1, Some(run.previous), usize::MAX / 8);
-        self.guard(chain).and_then(|chain| chain.last().map(|held| held.hash))
     }
 
     /// Where a first small page of the newest entries begins.
@@ -323,8 +331,7 @@ impl<S: Store> Engine<S> {
     /// The lowest sequence from which entries up to `to` fit `bytes`.
     fn start_within(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64, bytes: usize) -> u64 {
         let window = to.saturating_sub(500).max(oldest);
-        let previous = self.hash_before(log, run, window);
-        let chain = self.logs.chain(&self.overlay, log, window, to, previous, 1024);
+        let chain = self.logs.entries(&self.overlay, log, run, window, to, 1024);
         let mut left = bytes;
         let mut start = to;
         for held in self.guard(chain).unwrap_or_default().iter().rev() {
@@ -384,6 +391,7 @@ impl<S: Store> Engine<S> {
         }
         self.custody.brought.entry(log).or_default().insert(peer);
         if hub {
+            self.note_end(log, Head { sequence: interval.to, hash: interval.hash });
             self.acknowledge_log(session, log);
         } else {
             if let Some(replica) = &mut self.replica {
@@ -391,6 +399,7 @@ impl<S: Store> Engine<S> {
             }
             // Whoever brings what the hub has already is told so.
             self.answer_acknowledgements(session, &[log]);
+            self.ask_for_end(session, log, Head { sequence: interval.to, hash: interval.hash });
         }
         self.check_clones_of(log.author);
     }
@@ -414,7 +423,7 @@ impl<S: Store> Engine<S> {
         let Some(log) = log.filter(|log| log.lane.is_sealed()) else { return };
         // What was sent counts as not sent: it is tried again, with its key entry, when the peer says.
         if let Some(sent) = self.custody.sent.get_mut(&session) {
-            sent.retain(|(other, _, _), _| *other != log);
+            sent.retain(|(other, ..), _| *other != log);
         }
         self.custody.keys_sent.retain(|(other, name, _)| (*other, *name) != (session, log));
         let wait = if retry_after_ms == 0 { REFUSED_MS } else { retry_after_ms.min(60_000) };
@@ -466,14 +475,19 @@ impl<S: Store> Engine<S> {
             return self.refuse(session, log, RefusalCode::NotAllowed, "sealed entries go to their author and the hub");
         }
         let to = if to == 0 { u64::MAX - 1 } else { to };
-        let page = self.logs.page(&self.overlay, &log, from.max(1), to, None, OLDER_BYTES * 2);
-        match self.guard(page).flatten() {
-            Some(page) => {
-                if let Some(replica) = &mut self.replica {
-                    replica.send_sealed(session, request, log, page.encode());
-                }
+        let runs = self.logs.get(&log).map(|record| record.runs.clone()).unwrap_or_default();
+        let mut held = false;
+        for run in runs.iter().filter(|run| run.from <= to && from <= run.to) {
+            let page = self.logs.page(&self.overlay, &log, from.max(run.from), to, Some(run), OLDER_BYTES * 2);
+            if let Some(page) = self.guard(page).flatten()
+                && let Some(replica) = &mut self.replica
+            {
+                held = true;
+                replica.send_sealed(session, request, log, page.encode());
             }
-            None => self.refuse(session, log, RefusalCode::NotHeld, "not held"),
+        }
+        if !held {
+            self.refuse(session, log, RefusalCode::NotHeld, "not held");
         }
     }
 
@@ -548,11 +562,79 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// A carrier brought what the hub has already, but its copy ends inside a received interval, so that the hub's word
+    /// can't free it: the entry at its end goes on towards the hub, which then names that place, too.
+    fn ask_for_end(&mut self, except: SessionId, log: LogName, end: Head) {
+        let named = |interval: &Interval| (interval.to, interval.hash) == (end.sequence, end.hash);
+        let known = self.custody.received.get(&log);
+        if known.is_none_or(|known| known.intervals.iter().any(named)) {
+            return;
+        }
+        let Some(record) = self.logs.get(&log) else { return };
+        let within = |run: &&Run| run.from <= end.sequence && end.sequence < run.to;
+        for run in record.runs.iter().filter(within).copied().collect::<Vec<_>>() {
+            let received = self.received_of(&log, &run);
+            if !received.iter().any(|(from, to)| (*from..=*to).contains(&end.sequence)) {
+                continue;
+            }
+            let page = self.logs.page(&self.overlay, &log, end.sequence, end.sequence, Some(&run), NEWEST_BYTES);
+            let Some(page) = self.guard(page).flatten() else { continue };
+            let towards: Vec<SessionId> = self
+                .links
+                .iter()
+                .filter(|(_, link)| link.greeted && (link.status.uplink || self.is_hub_device(&link.peer)))
+                .map(|(link, _)| SessionId(link.0))
+                .filter(|session| *session != except)
+                .collect();
+            if let (Some(session), Some(replica)) = (towards.first(), &mut self.replica) {
+                replica.send_custody(*session, log, page.encode());
+            }
+        }
+    }
+
+    /// Hub: remembers where a carrier's copy of a log ends, if that isn't where an interval ends already.
+    fn note_end(&mut self, log: LogName, end: Head) {
+        if self.logs.get(&log).is_some_and(|record| record.runs.iter().any(|run| run.head() == end)) {
+            return;
+        }
+        let ends = self.custody.ends.entry(log).or_default();
+        if !ends.contains(&end) {
+            if ends.len() == ENDS_MAX {
+                ends.pop_front();
+            }
+            ends.push_back(end);
+        }
+    }
+
+    /// Hub: what it has of a log, as acknowledgements name it: each interval as far back as its entries chain, and up to
+    /// each place where a carrier's copy ends. Whoever holds less than the hub could not prove that its entries are
+    /// among those of a longer interval.
+    fn received_intervals(&mut self, log: &LogName) -> Vec<Interval> {
+        let Some(record) = self.logs.get(log) else { return Vec::new() };
+        let runs = record.runs.clone();
+        let ends = self.custody.ends.get(log).cloned().unwrap_or_default();
+        let mut intervals = BTreeSet::new();
+        for run in &runs {
+            let reach = self.logs.reach(&self.overlay, log, run);
+            let Some(from) = self.guard(reach) else { continue };
+            intervals.insert(Interval { from, ..run.interval() });
+            for end in ends.iter().filter(|end| run.from <= end.sequence && end.sequence < run.to) {
+                let entry = self.logs.entries(&self.overlay, log, run, end.sequence, end.sequence, 1);
+                if self.guard(entry).is_some_and(|entry| entry.first().is_some_and(|held| held.hash == end.hash)) {
+                    intervals.insert(Interval { from, to: end.sequence, hash: end.hash });
+                }
+            }
+        }
+        intervals.into_iter().take(INTERVALS_MAX).collect()
+    }
+
     /// Hub: says all that it has of a log.
     pub(crate) fn acknowledge_log(&mut self, session: SessionId, log: LogName) {
         let Some(market) = self.market else { return };
-        let Some(record) = self.logs.get(&log) else { return };
-        let intervals: Vec<Interval> = record.runs.iter().map(Run::interval).collect();
+        let intervals = self.received_intervals(&log);
+        if intervals.is_empty() {
+            return;
+        }
         let time = self.time();
         let known = self.custody.received.get(&log);
         if known.is_none_or(|known| known.intervals != intervals) {
@@ -612,7 +694,7 @@ impl<S: Store> Engine<S> {
                 if !self.waiting_of(&log, &run).is_empty() {
                     continue;
                 }
-                let chain = self.logs.chain(&self.overlay, &log, run.from, run.to, Some(run.previous), usize::MAX / 8);
+                let chain = self.logs.entries(&self.overlay, &log, &run, run.from, run.to, usize::MAX);
                 let freed: u64 =
                     self.guard(chain).unwrap_or_default().iter().map(|held| held.entry.payload.length() as u64).sum();
                 let forgotten = self.logs.forget(&mut self.overlay, &log, &run);

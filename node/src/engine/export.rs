@@ -6,12 +6,14 @@
 //! type 1: market       root key 32 ‖ epoch u32
 //! type 2: page         author 32 ‖ incarnation 16 ‖ lane u32 ‖ page
 //! type 3: disclosure   log id 32 ‖ sequence u64 ‖ entry hash 32 ‖ part u8 ‖ part secret 32
+//! type 4: leaf         what a checkpoint said of a sealed log, see `ProvenLeaf::to_bytes`
 //! ```
 //! Integers are big endian. Records may stand in any order after the market's.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
+use stallmesh_protocol::checkpoint::ProvenLeaf;
 use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::membership::Position;
@@ -20,7 +22,7 @@ use stallmesh_protocol::seal::{PartSecret, SealedAt};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogId, LogName, MarketId};
 
 use super::hub::{judge, read_sale};
-use super::logs::{Held, Inserted, Logs, Run};
+use super::logs::{Held, HeldAncestry, Inserted, Logs, Run};
 use super::overlay::Overlay;
 use super::views::Views;
 use super::{Engine, Failure, FailureCode};
@@ -49,31 +51,38 @@ impl<S: Store> Engine<S> {
             ));
         };
         let mut out = Vec::new();
-        let (mut at, mut next) = (LogId::from_bytes([0; 32]), 0_u64);
+        let (mut at, mut begun, mut next) = (LogId::from_bytes([0; 32]), 0_u64, 0_u64);
         if cursor.is_empty() {
             out.extend_from_slice(MAGIC);
             let epoch = self.views.market().map_or(0, |market| market.epoch);
             record(&mut out, 1, &[market.root.as_bytes(), &epoch.to_be_bytes()]);
+            for leaf in self.views.leaves() {
+                record(&mut out, 4, &[&leaf.to_bytes()]);
+            }
         } else {
             let mut reader = Reader::new(cursor);
             let decoded = (|| {
                 let log = LogId::from_bytes(reader.array("log").ok()?);
-                Some((log, u64::from_be_bytes(reader.array("sequence").ok()?)))
+                let run = u64::from_be_bytes(reader.array("run").ok()?);
+                Some((log, run, u64::from_be_bytes(reader.array("sequence").ok()?)))
             })();
-            (at, next) =
+            (at, begun, next) =
                 decoded.ok_or_else(|| Failure::new(FailureCode::EInvalid, "cursor: not one that an export gave"))?;
         }
         let mut logs: Vec<(LogId, LogName, Vec<Run>)> =
             self.logs.iter().map(|(name, record)| (record.id, *name, record.runs.clone())).collect();
         logs.sort_by_key(|(id, _, _)| *id);
         for (id, name, runs) in logs.into_iter().filter(|(id, _, _)| *id >= at) {
-            for run in runs {
-                let mut from = if id == at { run.from.max(next) } else { run.from };
+            let first = if id == at { begun } else { 0 };
+            for (index, run) in (0_u64..).zip(runs).filter(|(index, _)| *index >= first) {
+                // Only the run in which the last part ended goes on where it ended.
+                let mut from = if id == at && index == begun { run.from.max(next) } else { run.from };
                 while from <= run.to {
                     if out.len() > PART_BYTES {
-                        return Ok((out, [id.as_bytes().as_slice(), &from.to_be_bytes()].concat()));
+                        let cursor = [id.as_bytes().as_slice(), &index.to_be_bytes(), &from.to_be_bytes()];
+                        return Ok((out, cursor.concat()));
                     }
-                    let page = self.logs.page(&self.overlay, &name, from, run.to, None, PAGE_MAX);
+                    let page = self.logs.page(&self.overlay, &name, from, run.to, Some(&run), PAGE_MAX);
                     let Some(page) = self.guard(page).flatten() else { break };
                     from = page.last() + 1;
                     let lane = name.lane.0.to_be_bytes();
@@ -207,16 +216,16 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             }
         }
     }
+    contents.leaves.into_iter().for_each(|leaf| views.insert_leaf(leaf));
     views.refresh();
+    let ancestry = HeldAncestry { logs: &logs, overlay: &overlay };
     let mut facts = Vec::new();
     let mut sales = Vec::new();
     for (name, record) in logs.on_lane(Lane::SALES) {
         for run in &record.runs {
-            let chain = logs
-                .chain(&overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)
-                .map_err(|error| damaged(0, error.to_string()))?;
-            let connected =
-                run.from == 1 || record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1);
+            let failed = |error: crate::store::StoreError| damaged(0, error.to_string());
+            let chain = logs.entries(&overlay, name, run, run.from, run.to, usize::MAX).map_err(failed)?;
+            let connected = logs.reach(&overlay, name, run).map_err(failed)? == 1;
             for held in chain.iter().filter(|held| held.entry.kind == Kind::SALE) {
                 let sale = open(&record.id, held, &contents.secrets);
                 if let Ok(sale) = &sale {
@@ -226,7 +235,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
                         total: sale.total,
                     });
                 }
-                facts.push(judge(&views, held, sale, connected));
+                facts.push(judge(&views, &ancestry, held, sale, connected));
             }
         }
     }
@@ -257,6 +266,7 @@ struct Contents {
     epoch: u32,
     pages: BTreeMap<LogName, Vec<(u64, Page)>>,
     secrets: Secrets,
+    leaves: Vec<ProvenLeaf>,
 }
 
 impl Contents {
@@ -270,6 +280,7 @@ impl Contents {
         let mut market = None;
         let mut pages: BTreeMap<LogName, Vec<(u64, Page)>> = BTreeMap::new();
         let mut secrets = Secrets::new();
+        let mut leaves = Vec::new();
         while let Some((kind, bytes)) = read_record(&mut reader, offset)? {
             let damaged = |detail: String| ExportError::Damaged { offset, detail };
             let mut record = Reader::new(&bytes);
@@ -290,6 +301,7 @@ impl Contents {
                     let (key, secret) = read_disclosure(&mut record).map_err(|error| damaged(error.to_string()))?;
                     secrets.insert(key, secret);
                 }
+                4 => leaves.push(ProvenLeaf::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?),
                 other => return Err(damaged(format!("a record of unknown type {other}"))),
             }
             offset += 5 + bytes.len() as u64;
@@ -299,7 +311,7 @@ impl Contents {
         for list in pages.values_mut() {
             list.sort_by_key(|(_, page)| page.first);
         }
-        Ok(Contents { root, epoch, pages, secrets })
+        Ok(Contents { root, epoch, pages, secrets, leaves })
     }
 }
 

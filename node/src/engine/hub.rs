@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stallmesh_protocol::certificate::{Certificate, NAME_MAX, Role, Scope, Scopes};
-use stallmesh_protocol::checkpoint::LogUpdate;
+use stallmesh_protocol::checkpoint::{LogUpdate, ProvenLeaf};
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::hash::{Domain, Hasher, hash};
 use stallmesh_protocol::invite::{self, Invite};
 use stallmesh_protocol::join::{JoinBy, JoinRequest, commitment, short_code};
-use stallmesh_protocol::membership::{BySequence, Position};
+use stallmesh_protocol::membership::{Ancestry, Coverage, Position};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::seal::{SealKey, info, seal_to};
 use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName};
@@ -393,6 +393,14 @@ impl<S: Store> Engine<S> {
             return;
         }
         use prost::Message;
+        let kept = self.overlay.scan_prefix(Table::Checkpoints, b"p");
+        for (_, value) in self.guard(kept).unwrap_or_default() {
+            if let Ok(leaf) = ProvenLeaf::from_bytes(&value) {
+                self.views.insert_leaf(leaf);
+            }
+        }
+        self.refresh();
+        let newest = self.views.coverage.newest();
         let kept = self.overlay.scan_prefix(Table::Checkpoints, b"n");
         for (key, value) in self.guard(kept).unwrap_or_default() {
             let number = key.get(1..9).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
@@ -404,7 +412,8 @@ impl<S: Store> Engine<S> {
                 let leaf = stallmesh_protocol::checkpoint::Leaf {
                     number,
                     log: self.logs.id(&log),
-                    standing: None,
+                    // What a checkpoint named stays named.
+                    standing: newest.and_then(|newest| self.views.coverage.standing_at(newest, &log)),
                     received: Vec::new(),
                 };
                 self.checkpoints.restore(log, leaf);
@@ -474,6 +483,7 @@ impl<S: Store> Engine<S> {
         };
         let time = self.time();
         let revocations = self.views.membership.revision();
+        let sealed: Vec<LogName> = self.checkpoints.pending().filter(|name| name.lane.is_sealed()).copied().collect();
         let coverage = &self.views.coverage;
         let checkpoint = self.checkpoints.next(
             last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash)),
@@ -482,17 +492,35 @@ impl<S: Store> Engine<S> {
             revocations,
             |name| coverage.names(name),
         );
-        if let Err(error) = self.append_public(Lane::CHECKPOINT, Kind::CHECKPOINT, checkpoint.to_payload()) {
-            tracing::warn!(%error, "a checkpoint could not be written");
+        match self.append_public(Lane::CHECKPOINT, Kind::CHECKPOINT, checkpoint.to_payload()) {
+            Ok(held) => self.keep_leaves(held.hash, &sealed),
+            Err(error) => tracing::warn!(%error, "a checkpoint could not be written"),
         }
         self.refresh();
+    }
+
+    /// Keeps what a checkpoint says of sealed logs, which it doesn't list: whoever settles, or recomputes a settlement,
+    /// must know what it named as standing.
+    fn keep_leaves(&mut self, checkpoint: Hash, sealed: &[LogName]) {
+        for log in sealed {
+            let Some((leaf, path)) = self.checkpoints.proof(log) else { continue };
+            let named = self.views.leaves().find(|known| known.log == *log).and_then(|known| known.leaf.standing);
+            if leaf.standing.is_none() || leaf.standing == named {
+                continue;
+            }
+            let leaf = ProvenLeaf { checkpoint, log: *log, leaf: leaf.clone(), path };
+            let key = [b"p".as_slice(), leaf.leaf.log.as_bytes()].concat();
+            self.overlay.put(Table::Checkpoints, key, leaf.to_bytes());
+            self.views.insert_leaf(leaf);
+        }
     }
 
     /// The newest entry of a log that stands.
     fn standing_head(&self, name: &LogName, runs: &[Run]) -> Option<Head> {
         let head = runs.iter().find(|run| run.from == 1)?.head();
         let at = |head: Head| Position { log: *name, sequence: head.sequence, hash: head.hash };
-        let stands = |head: Head| self.views.membership.stands(&at(head), &self.views.coverage, &BySequence).is_ok();
+        let stands =
+            |head: Head| self.views.membership.stands(&at(head), &self.views.coverage, &self.ancestry()).is_ok();
         if stands(head) {
             return Some(head);
         }
@@ -523,10 +551,11 @@ impl<S: Store> Engine<S> {
         let mut facts = Vec::new();
         for (name, runs) in logs {
             for run in runs {
-                let chain = self.logs.chain(&self.overlay, &name, run.from, run.to, Some(run.previous), usize::MAX / 8);
+                let reach = self.logs.reach(&self.overlay, &name, &run);
+                let connected = self.guard(reach) == Some(1);
+                let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX);
                 for held in self.guard(chain).unwrap_or_default() {
                     if held.entry.kind == Kind::SALE {
-                        let connected = run.from == 1 || self.is_branch(&name, &run);
                         facts.push(self.fact(&held, connected));
                     }
                 }
@@ -535,16 +564,9 @@ impl<S: Store> Engine<S> {
         facts
     }
 
-    /// A run that begins where another one has its predecessor is a fork's branch, not an orphan tail.
-    fn is_branch(&self, name: &LogName, run: &Run) -> bool {
-        self.logs
-            .get(name)
-            .is_some_and(|record| record.runs.iter().any(|other| other.from < run.from && run.from <= other.to + 1))
-    }
-
     fn fact(&mut self, held: &Held, connected: bool) -> Fact {
         let sale = self.open_part(held, Part::Money).and_then(|bytes| read_sale(&bytes));
-        judge(&self.views, held, sale, connected)
+        judge(&self.views, &self.ancestry(), held, sale, connected)
     }
 
     fn published_rows(&mut self) -> (u64, String, Vec<Row>) {
@@ -878,10 +900,16 @@ pub(crate) fn read_sale(bytes: &[u8]) -> Result<payload::Sale, String> {
 }
 
 /// What settlement may know of one sale entry: the same function at the hub and at whoever recomputes.
-pub(crate) fn judge(views: &Views, held: &Held, sale: Result<payload::Sale, String>, connected: bool) -> Fact {
+pub(crate) fn judge(
+    views: &Views,
+    ancestry: &dyn Ancestry,
+    held: &Held,
+    sale: Result<payload::Sale, String>,
+    connected: bool,
+) -> Fact {
     let at = position(held);
     let certificate = views.membership.certificate(&held.log.author);
-    let suspended = match (views.membership.stands(&at, &views.coverage, &BySequence), &sale, certificate) {
+    let suspended = match (views.membership.stands(&at, &views.coverage, ancestry), &sale, certificate) {
         (Err(reason), _, _) => Some(reason.to_string()),
         _ if !connected => Some("E_ORPHAN: entries before it have not arrived".into()),
         (_, Ok(sale), Some(certificate)) if !certificate.scopes.allows_amount(Scope::SELL, sale.total) => {

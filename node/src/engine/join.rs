@@ -140,6 +140,7 @@ impl<S: Store> Engine<S> {
         for address in &invite.hub_addresses {
             self.book.add_hub(address.clone());
         }
+        self.remember_hubs();
         for address in &invite.peers {
             self.book.configure(address.clone());
         }

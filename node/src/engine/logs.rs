@@ -16,6 +16,7 @@ use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::entry::{Entry, Header, verify_head};
 use stallmesh_protocol::fork::Branch;
 use stallmesh_protocol::interval::Interval;
+use stallmesh_protocol::membership::Ancestry;
 use stallmesh_protocol::page::{ENTRIES_MAX, ENTRY_OVERHEAD_MAX, PAGE_MAX, Page, VerifiedPage, put_entry, take_entry};
 use stallmesh_protocol::sign::Signature;
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogId, LogName, MarketId};
@@ -368,19 +369,94 @@ impl Logs {
         Ok(chain)
     }
 
-    /// A page of a chain that begins at `from` and ends at a signed entry not after `to`; at most `bytes_max` bytes
-    /// where one entry fits that. `anchor` names the chain by a position in it, for logs with branches.
+    /// Entries of a run from `from` to `to`, at most `limit`. Where the log has branches these are the ones that chain
+    /// to the run's end: at the entry where histories part, going forward could follow either.
+    pub(crate) fn entries<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        run: &Run,
+        from: u64,
+        to: u64,
+        limit: usize,
+    ) -> Result<Vec<Held>, StoreError> {
+        let (from, to) = (from.max(run.from), to.min(run.to));
+        if !self.is_branched(name, from, run.to) {
+            return self.chain(overlay, name, from, to, None, limit);
+        }
+        let mut chain = self.ancestors(overlay, name, run.head(), from)?;
+        chain.reverse();
+        chain.retain(|held| held.sequence <= to);
+        chain.truncate(limit);
+        Ok(chain)
+    }
+
+    /// Whether more than one run of a log has entries between two sequences.
+    pub(crate) fn is_branched(&self, name: &LogName, from: u64, to: u64) -> bool {
+        self.records
+            .get(name)
+            .is_some_and(|record| record.runs.iter().filter(|run| run.from <= to && from <= run.to).count() > 1)
+    }
+
+    /// The entry at a head and those before it, as far as they are held, newest first, down to `from`.
+    pub(crate) fn ancestors<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        head: Head,
+        from: u64,
+    ) -> Result<Vec<Held>, StoreError> {
+        let mut ancestors = Vec::new();
+        let mut next = head;
+        while next.sequence >= from.max(1) {
+            let Some(held) = self.entry(overlay, name, next)? else { break };
+            next = Head { sequence: held.sequence - 1, hash: held.previous };
+            ancestors.push(held);
+        }
+        Ok(ancestors)
+    }
+
+    /// The lowest sequence that a run's entries chain back to, over the runs that it branched off from.
+    pub(crate) fn reach<S: Store>(&self, overlay: &Overlay<S>, name: &LogName, run: &Run) -> Result<u64, StoreError> {
+        let Some(record) = self.records.get(name) else { return Ok(run.from) };
+        let mut run = *run;
+        // Each step goes to a run that begins earlier.
+        while run.from > 1 {
+            let joint = Head { sequence: run.from - 1, hash: run.previous };
+            if self.entry(overlay, name, joint)?.is_none() {
+                break;
+            }
+            let mut parent = None;
+            for other in record.runs.iter().filter(|other| other.from < run.from && joint.sequence <= other.to) {
+                let entry = self.entries(overlay, name, other, joint.sequence, joint.sequence, 1)?;
+                if entry.first().is_some_and(|held| held.hash == joint.hash) {
+                    parent = Some(*other);
+                }
+            }
+            match parent {
+                Some(parent) => run = parent,
+                None => break,
+            }
+        }
+        Ok(run.from)
+    }
+
+    /// A page of a run that begins at `from` and ends at a signed entry not after `to`; at most `bytes_max` bytes where
+    /// one entry fits that. Without a run: of a log without branches.
     pub(crate) fn page<S: Store>(
         &self,
         overlay: &Overlay<S>,
         name: &LogName,
         from: u64,
         to: u64,
-        previous: Option<Hash>,
+        run: Option<&Run>,
         bytes_max: usize,
     ) -> Result<Option<Page>, StoreError> {
         let id = self.id(name);
-        let chain = self.chain(overlay, name, from, to, previous, ENTRIES_MAX)?;
+        let chain = match run {
+            Some(run) => self.entries(overlay, name, run, from, to, ENTRIES_MAX)?,
+            None => self.chain(overlay, name, from, to, None, ENTRIES_MAX)?,
+        };
         let Some(first) = chain.first() else { return Ok(None) };
         let start = first.previous;
         let budget = bytes_max.min(PAGE_MAX) - 128;
@@ -453,7 +529,7 @@ impl Logs {
         run: &Run,
     ) -> Result<usize, StoreError> {
         let id = self.id(name);
-        let chain = self.chain(overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)?;
+        let chain = self.entries(overlay, name, run, run.from, run.to, usize::MAX)?;
         for held in &chain {
             let key = position_key(&id, Head { sequence: held.sequence, hash: held.hash });
             overlay.delete(Table::Entries, key.clone());
@@ -470,6 +546,26 @@ impl Logs {
             }
         }
         Ok(chain.len())
+    }
+}
+
+/// Who is whose ancestor, by the entries that are held.
+pub(crate) struct HeldAncestry<'a, S> {
+    pub(crate) logs: &'a Logs,
+    pub(crate) overlay: &'a Overlay<S>,
+}
+
+impl<S: Store> Ancestry for HeldAncestry<'_, S> {
+    fn is_at_or_before(&self, log: &LogName, entry: Head, head: Head) -> Option<bool> {
+        if entry.sequence >= head.sequence {
+            return Some(entry == head);
+        }
+        if !self.logs.is_branched(log, entry.sequence, head.sequence) {
+            return Some(true);
+        }
+        let ancestors = self.logs.ancestors(self.overlay, log, head, entry.sequence).ok()?;
+        let last = ancestors.last()?;
+        (last.sequence == entry.sequence).then_some(last.hash == entry.hash)
     }
 }
 

@@ -57,7 +57,7 @@ use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 use self::join::Joining;
 use self::links::Link;
-use self::logs::Logs;
+use self::logs::{HeldAncestry, Logs};
 pub use self::market::{CreateError, MarketOrder, create_market};
 use self::overlay::Overlay;
 use self::peers::PeerBook;
@@ -256,6 +256,8 @@ const META_ROOT: &[u8] = b"root";
 const META_EPOCH: &[u8] = b"epoch";
 const META_CLOCK: &[u8] = b"clock";
 const META_INVITE: &[u8] = b"invite";
+/// Addresses of hubs, one a line.
+const META_HUBS: &[u8] = b"hubs";
 
 impl<S: Store> Engine<S> {
     /// Opens a node: a new incarnation of its device. `seed` must be 32 fresh random bytes.
@@ -358,9 +360,7 @@ impl<S: Store> Engine<S> {
         let mut replica = Replica::new(id, self.incarnation, Limits::default());
         for (name, record) in self.logs.iter() {
             for run in &record.runs {
-                for held in
-                    self.logs.chain(&self.overlay, name, run.from, run.to, Some(run.previous), usize::MAX / 8)?
-                {
+                for held in self.logs.entries(&self.overlay, name, run, run.from, run.to, usize::MAX)? {
                     self.views.insert(&held);
                 }
             }
@@ -595,6 +595,10 @@ impl<S: Store> Engine<S> {
     fn is_hub_device(&self, device: &DeviceId) -> bool {
         use stallmesh_protocol::certificate::Role;
         self.views.membership.role(device) == Some(Role::Hub) && !self.views.membership.is_revoked(device)
+    }
+
+    fn ancestry(&self) -> HeldAncestry<'_, S> {
+        HeldAncestry { logs: &self.logs, overlay: &self.overlay }
     }
 
     fn is_member(&self) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand_core::Rng;
 use stallmesh_protocol::DeviceId;
 
-use super::Engine;
+use super::{Engine, META_HUBS};
 use crate::link::{LinkCommand, Road};
 use crate::store::{Store, StoreError, Table};
 
@@ -264,7 +264,17 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Remembers where hubs are: the invite that named them is used up once.
+    pub(crate) fn remember_hubs(&mut self) {
+        let addresses: Vec<String> = self.book.hubs.keys().cloned().collect();
+        self.overlay.put(Table::Meta, META_HUBS, addresses.join("\n").into_bytes());
+    }
+
     pub(crate) fn load_peers(&mut self) -> Result<(), StoreError> {
+        let hubs = self.overlay.get(Table::Meta, META_HUBS)?.and_then(|hubs| String::from_utf8(hubs).ok());
+        for address in hubs.iter().flat_map(|hubs| hubs.lines()) {
+            self.book.add_hub(address.to_owned());
+        }
         for (device, addresses) in self.overlay.scan_prefix(Table::Peers, &[])? {
             if let (Ok(device), Ok(addresses)) = (DeviceId::try_from(device.as_slice()), String::from_utf8(addresses)) {
                 for address in addresses.lines() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stallmesh_protocol::certificate::{Certificate, Role, Scope};
-use stallmesh_protocol::checkpoint::{Checkpoint, CheckpointView};
+use stallmesh_protocol::checkpoint::{Checkpoint, CheckpointView, ProvenLeaf};
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::fork::ForkProof;
 use stallmesh_protocol::membership::{
@@ -38,8 +38,23 @@ pub(crate) fn position(held: &Held) -> Position {
 #[derive(Clone, Debug, Default)]
 struct Life {
     parents: BTreeSet<Incarnation>,
+    /// How far it knew each log of its parents when it began.
+    knew: BTreeMap<(Incarnation, Lane), u64>,
     first: u64,
     last: u64,
+    /// Newest (sequence, timestamp) of each of its logs.
+    ends: BTreeMap<Lane, (u64, u64)>,
+}
+
+impl Life {
+    /// Whether a parent went on writing after this life had begun, beyond what this life knew of it. What a disk lost
+    /// and got back is older than this life.
+    fn is_outlived_by(&self, parent: &Incarnation, life: &Life) -> bool {
+        life.ends.iter().any(|(lane, (sequence, timestamp))| {
+            let knew = self.knew.get(&(*parent, *lane)).copied().unwrap_or(0);
+            *sequence > knew && *timestamp > self.first
+        })
+    }
 }
 
 /// A published settlement.
@@ -58,6 +73,8 @@ pub(crate) struct Views {
     proofs: BTreeMap<LogName, Vec<ProofFact>>,
     checkpoints: Vec<(Written, Checkpoint)>,
     hubs: Vec<DeviceId>,
+    /// What checkpoints said of sealed logs: the newest of each.
+    proven: BTreeMap<LogName, ProvenLeaf>,
     /// What the hubs' checkpoints say.
     pub(crate) coverage: CheckpointView,
     /// Who belongs, and what stands.
@@ -88,6 +105,7 @@ impl Views {
             proofs: BTreeMap::new(),
             checkpoints: Vec::new(),
             hubs: Vec::new(),
+            proven: BTreeMap::new(),
             coverage: CheckpointView::default(),
             membership: Membership::build(root, &[], &[], &NoCoverage, &BySequence),
             markets: Vec::new(),
@@ -112,6 +130,8 @@ impl Views {
         let at = held.entry.timestamp;
         life.first = if life.first == 0 { at } else { life.first.min(at) };
         life.last = life.last.max(at);
+        let end = life.ends.entry(held.log.lane).or_default();
+        *end = (*end).max((held.sequence, at));
         let Some(bytes) = held.entry.payload.bytes(Part::Public) else { return };
         if let Err(error) = self.read(held, bytes) {
             self.ineffective.insert(position(held), error.to_string());
@@ -125,7 +145,10 @@ impl Views {
                 let message: payload::Opening = payload::decode("opening", bytes)?;
                 let life = self.lives.entry(held.log.author).or_default().entry(held.log.incarnation).or_default();
                 for parent in &message.parents {
-                    life.parents.insert(payload::fixed("parents.incarnation", &parent.incarnation)?);
+                    let incarnation = payload::fixed("parents.incarnation", &parent.incarnation)?;
+                    life.parents.insert(incarnation);
+                    let knew = life.knew.entry((incarnation, Lane(parent.lane))).or_insert(0);
+                    *knew = parent.sequence.max(*knew);
                 }
             }
             (Lane::CONTROL, Kind::MARKET) if held.log.author == self.root => {
@@ -191,6 +214,17 @@ impl Views {
         Ok(())
     }
 
+    /// Takes in what a checkpoint said of a sealed log; it counts as far as the checkpoint's root proves it.
+    pub(crate) fn insert_leaf(&mut self, leaf: ProvenLeaf) {
+        self.proven.insert(leaf.log, leaf);
+        self.dirty = true;
+    }
+
+    /// What a checkpoint said last of each sealed log.
+    pub(crate) fn leaves(&self) -> impl Iterator<Item = &ProvenLeaf> {
+        self.proven.values()
+    }
+
     /// Takes in a verified fork proof. True where it is new.
     pub(crate) fn insert_proof(&mut self, proof: ForkProof, published: Option<Position>) -> bool {
         let proofs = self.proofs.entry(proof.log).or_default();
@@ -237,6 +271,9 @@ impl Views {
             if allowed {
                 self.coverage.insert(written.at.hash, checkpoint.clone());
             }
+        }
+        for leaf in self.proven.values() {
+            self.coverage.insert_proven(&self.market, leaf);
         }
         let proofs: Vec<ProofFact> = self.proofs().cloned().collect();
         self.membership = Membership::build(self.root, &self.facts, &proofs, &self.coverage, &BySequence);
@@ -390,6 +427,14 @@ impl Views {
             }
             false
         };
+        // A copy of a running device's disk names its original as its parent, and the original goes on.
+        for (child, life) in lives {
+            for parent in &life.parents {
+                if lives.get(parent).is_some_and(|outliving| life.is_outlived_by(parent, outliving)) {
+                    return Some((*parent, *child));
+                }
+            }
+        }
         let all: Vec<(&Incarnation, &Life)> = lives.iter().collect();
         for (index, (one, life)) in all.iter().enumerate() {
             for (other, second) in &all[index + 1..] {

@@ -2,9 +2,11 @@
 //!
 //! Nothing here waits: time jumps to the next thing that happens. The same seed gives the same run.
 
+pub mod hostile;
 mod network;
 mod node;
 
+pub use self::hostile::Tamper;
 pub use self::network::{Gate, Network};
 pub use self::node::{Disk, SimNode};
 
@@ -34,6 +36,7 @@ pub struct Simulation {
     /// The market's root key.
     pub root: DeviceId,
     answers: BTreeMap<RequestId, Answer>,
+    tampers: BTreeMap<usize, Tamper>,
     next_request: u64,
     /// How many events were handled: the bound of every wait.
     steps: u64,
@@ -53,6 +56,7 @@ impl Simulation {
             notices: Vec::new(),
             root,
             answers: BTreeMap::new(),
+            tampers: BTreeMap::new(),
             next_request: 1,
             steps: 0,
             random,
@@ -72,9 +76,37 @@ impl Simulation {
         index
     }
 
+    /// A second machine with a device's key and a copy of a disk of it, started as an honest owner would: a new
+    /// incarnation.
+    pub fn clone_device(&mut self, original: usize, disk: Disk) -> usize {
+        let (identity, settings) = (self.nodes[original].identity.clone(), self.nodes[original].settings.clone());
+        let mut node = SimNode::device(&mut self.random, settings);
+        (node.identity, node.disk) = (identity, disk);
+        self.nodes.push(node);
+        self.network.add();
+        let index = self.nodes.len() - 1;
+        self.start(index);
+        index
+    }
+
+    /// Restarts a device as two processes that claim to be one incarnation, which no honest program does: whatever
+    /// both write from here on forks its logs. Gives the second process.
+    pub fn fork_device(&mut self, original: usize) -> usize {
+        self.kill(original);
+        let second = self.clone_device(original, self.nodes[original].disk.copy());
+        self.kill(second);
+        let seed = node::draw(&mut self.random);
+        for index in [original, second] {
+            self.nodes[index].next_seed = Some(seed);
+            self.start(index);
+        }
+        second
+    }
+
     /// Starts (or restarts) a node's process on its disk.
     pub fn start(&mut self, index: usize) {
         let now = self.now;
+        self.nodes[index].settings.uplink_enabled = index != 0 && self.network.has_uplink(index);
         self.nodes[index].start(&mut self.random, now, OPENING_MS);
         self.input(index, Input::Link(LinkEvent::Listening { road: Road::Mesh, address: format!("node:{index}") }));
         if index == 0 {
@@ -137,6 +169,10 @@ impl Simulation {
     }
 
     fn input(&mut self, index: usize, input: Input) {
+        if let (Some(inbox), Input::Link(event)) = (&mut self.nodes[index].inbox, &input) {
+            inbox.push(event.clone());
+            return;
+        }
         let now = self.nodes[index].now(self.now, OPENING_MS);
         let Some(engine) = &mut self.nodes[index].engine else { return };
         engine.handle(input, now);
@@ -182,7 +218,11 @@ impl Simulation {
                     None => self.network.refuse(now, road, index, address),
                 }
             }
-            LinkCommand::Send { link, channel, frame } => self.network.send(self.now, index, link, channel, frame),
+            LinkCommand::Send { link, channel, frame } => {
+                for (channel, frame) in self.tampered(index, channel, frame) {
+                    self.network.send(self.now, index, link, channel, frame);
+                }
+            }
             LinkCommand::Close { link, .. } => self.network.close(self.now, link),
             LinkCommand::Admit { device, .. } => self.network.admit(self.now, index, device),
         }
@@ -277,17 +317,22 @@ impl Simulation {
         }
     }
 
-    /// Makes an invite at the hub and starts to join with it.
-    pub fn invite(&mut self, index: usize, stall: &str) {
+    /// Makes an invite at the hub.
+    pub fn invite_text(&mut self, stall: &str) -> Answer {
         let role = if stall.is_empty() { "gateway" } else { "stall" };
         let order = InviteOrder {
             role: role.into(),
             stall: stall.into(),
-            name: format!("{role} {index}"),
+            name: format!("{role} {stall}").trim_end().to_owned(),
             expires_ms: 24 * 3_600_000,
             valid_ms: 48 * 3_600_000,
         };
-        let Answer::Invite(invite) = self.ask(0, Request::CreateInvite(order)) else { panic!("no invite") };
+        self.ask(0, Request::CreateInvite(order))
+    }
+
+    /// Makes an invite at the hub and starts to join with it.
+    pub fn invite(&mut self, index: usize, stall: &str) {
+        let Answer::Invite(invite) = self.invite_text(stall) else { panic!("no invite") };
         let answer = self.ask(index, Request::Join { invite, name: String::new() });
         assert_eq!(answer, Answer::Done);
     }
@@ -320,11 +365,16 @@ impl Simulation {
 
     /// Publishes three products of a stall.
     pub fn publish(&mut self, index: usize) {
+        self.publish_at(index, 50);
+    }
+
+    /// Publishes three products of a stall, at prices that end so.
+    pub fn publish_at(&mut self, index: usize, cents: u64) {
         let products = (1..=3_u64)
             .map(|number| ProductView {
                 sku: format!("P{number}"),
                 name: format!("Product {number} of node {index}"),
-                price: 100 * number + 50,
+                price: 100 * number + cents,
                 taxes: vec!["standard".into()],
                 unit: "piece".into(),
                 ..ProductView::default()

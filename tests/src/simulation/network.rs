@@ -40,6 +40,7 @@ pub struct Network {
     group: Vec<usize>,
     uplink: Vec<bool>,
     gates: Vec<Gate>,
+    open: BTreeSet<usize>,
     /// Bytes that were sent on all links.
     pub bytes: u64,
     /// Milliseconds that a frame takes.
@@ -59,6 +60,7 @@ impl Network {
             group: Vec::new(),
             uplink: Vec::new(),
             gates: Vec::new(),
+            open: BTreeSet::new(),
             bytes: 0,
             latency: 5,
         }
@@ -68,6 +70,11 @@ impl Network {
         self.group.push(0);
         self.uplink.push(false);
         self.gates.push(Gate::new());
+    }
+
+    /// A node that takes whatever anybody sends it.
+    pub(super) fn open_gate(&mut self, node: usize) {
+        self.open.insert(node);
     }
 
     /// Whether two nodes are on one local network.
@@ -159,7 +166,7 @@ impl Network {
         let device = self.connections[connection].ends[side].device;
         let latency = self.latency;
         let end = &mut self.connections[connection].ends[1 - side];
-        if channel != Channel::Join && !self.gates[end.node].contains(&device) {
+        if channel != Channel::Join && !self.open.contains(&end.node) && !self.gates[end.node].contains(&device) {
             end.waiting.push((channel, frame));
             return;
         }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use stallmesh_node::engine::{Engine, Identity, MarketOrder, Now, Settings, create_market};
+use stallmesh_node::link::LinkEvent;
 use stallmesh_node::store::{Batch, Direction, MemoryStore, Pairs, Store, StoreError, Table};
 use stallmesh_protocol::DeviceId;
 use stallmesh_protocol::seal::SealKey;
@@ -74,10 +75,14 @@ pub struct SimNode {
     pub root: Option<DeviceId>,
     /// Why its process ended by itself.
     pub died: Option<String>,
+    /// What the next start draws its incarnation from, instead of fresh randomness.
+    pub next_seed: Option<[u8; 32]>,
+    /// A puppet's network events; `None` for nodes with an engine.
+    pub(super) inbox: Option<Vec<LinkEvent>>,
     ticked_at: u64,
 }
 
-fn draw(random: &mut u64) -> [u8; 32] {
+pub(super) fn draw(random: &mut u64) -> [u8; 32] {
     let mut bytes = [0; 32];
     for chunk in bytes.chunks_mut(8) {
         *random ^= *random << 13;
@@ -100,6 +105,8 @@ impl SimNode {
             clock_error: 0,
             root: None,
             died: None,
+            next_seed: None,
+            inbox: None,
             ticked_at: 0,
         }
     }
@@ -116,6 +123,12 @@ impl SimNode {
         node
     }
 
+    pub(super) fn puppet(identity: Identity) -> Self {
+        let mut node = Self::device(&mut 1, Settings::default());
+        (node.identity, node.inbox) = (identity, Some(Vec::new()));
+        node
+    }
+
     /// Its public key.
     pub fn id(&self) -> DeviceId {
         self.identity.device.id()
@@ -127,13 +140,9 @@ impl SimNode {
 
     pub(super) fn start(&mut self, random: &mut u64, now: u64, opening: u64) {
         self.died = None;
-        let opened = Engine::open(
-            self.disk.clone(),
-            self.identity.clone(),
-            self.settings.clone(),
-            draw(random),
-            self.now(now, opening),
-        );
+        let seed = self.next_seed.take().unwrap_or_else(|| draw(random));
+        let opened =
+            Engine::open(self.disk.clone(), self.identity.clone(), self.settings.clone(), seed, self.now(now, opening));
         match opened {
             Ok(engine) => self.engine = Some(engine),
             Err(error) => self.died = Some(error.to_string()),
