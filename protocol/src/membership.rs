@@ -186,7 +186,7 @@ struct Device {
     rank: u64,
     issued: Vec<Issued>,
     revocations: Vec<Line>,
-    /// Incarnations of which a revocation or quarantine was followed by a readmission.
+    /// Incarnations that count in spite of a quarantine.
     readmitted: BTreeSet<Incarnation>,
     raises: Vec<Line>,
     quarantines: Vec<Quarantine>,
@@ -201,6 +201,15 @@ struct Quarantine {
     frozen: Option<u64>,
     /// Whether a checkpoint covers a proof yet.
     covered: bool,
+}
+
+impl Quarantine {
+    /// What a checkpoint named as standing of one of the device's logs, before the proof was known there.
+    fn named(&self, log: &LogName, coverage: &dyn Coverage) -> Option<Head> {
+        // Until a checkpoint covers a proof, what is covered now is what stands elsewhere.
+        let ordinal = if self.covered { self.frozen } else { coverage.newest() };
+        ordinal.and_then(|ordinal| coverage.standing_at(ordinal, log))
+    }
 }
 
 /// The view.
@@ -392,19 +401,34 @@ impl Membership {
         if beyond && !raised() {
             return Err(NotStanding::BeyondLine);
         }
-        if device.readmitted.contains(&at.log.incarnation) {
-            return Ok(());
-        }
+        let readmitted = device.readmitted.contains(&at.log.incarnation);
         for quarantine in &device.quarantines {
+            // Of the forked log itself two histories can't both count: there a raise says which does.
+            if readmitted && at.log != quarantine.log {
+                continue;
+            }
             let before_fork = at.log == quarantine.log && at.sequence < quarantine.position;
-            // Until a checkpoint covers a proof, what is covered now is what stands elsewhere.
-            let ordinal = if quarantine.covered { quarantine.frozen } else { coverage.newest() };
-            let named = ordinal.and_then(|ordinal| coverage.standing_at(ordinal, &at.log)).is_some_and(within);
+            let named = quarantine.named(&at.log, coverage).is_some_and(within);
             if !before_fork && !named && !raised() {
                 return Err(NotStanding::Quarantined);
             }
         }
         Ok(())
+    }
+
+    /// The last entry that counts of a log of which two histories are proved: what a checkpoint or a raise named after
+    /// the fork, on whichever branch, or else the entry before it.
+    pub fn fork_limit(&self, proof: &ForkProof, coverage: &dyn Coverage) -> Head {
+        let before = Head { sequence: proof.sequence - 1, hash: proof.previous };
+        let Some(device) = self.devices.get(&proof.log.author) else { return before };
+        let Some(quarantine) = device.quarantines.iter().find(|quarantine| quarantine.log == proof.log) else {
+            return before;
+        };
+        let named = quarantine.named(&proof.log, coverage);
+        let key = (proof.log.incarnation, proof.log.lane);
+        let raised = device.raises.iter().filter_map(|line| line.get(&key).copied()).max();
+        let beyond = |head: &Head| head.sequence >= proof.sequence;
+        named.filter(beyond).or(raised.filter(beyond)).unwrap_or(before)
     }
 
     /// Whether an entry counts for what it does: lines, quarantines, validity at its time, and a scope.
@@ -464,9 +488,11 @@ impl Membership {
         self.devices.get(device).is_some_and(|device| !device.revocations.is_empty())
     }
 
-    /// Whether a fork proof names the device and an incarnation of it is not admitted again.
-    pub fn is_quarantined(&self, device: &DeviceId) -> bool {
-        self.devices.get(device).is_some_and(|device| !device.quarantines.is_empty())
+    /// Whether a fork proof names the device and this incarnation of it is not admitted again.
+    pub fn is_quarantined(&self, device: &DeviceId, incarnation: &Incarnation) -> bool {
+        self.devices
+            .get(device)
+            .is_some_and(|device| !device.quarantines.is_empty() && !device.readmitted.contains(incarnation))
     }
 
     /// The role in the newest certificate.

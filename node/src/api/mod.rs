@@ -96,6 +96,7 @@ fn routes(node: NodeHandle) -> Router {
         .route("/v1/approve", post(approve))
         .route("/v1/delegate", post(delegate))
         .route("/v1/revoke", post(revoke))
+        .route("/v1/readmit", post(readmit))
         .route("/v1/raise", post(raise))
         .route("/v1/policy", put(policy))
         .route("/v1/settle", post(settle))
@@ -322,6 +323,11 @@ struct DeviceBody {
 async fn revoke(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
     let DeviceBody { device, reason } = parse(&body)?;
     reply(api.node.ask(Request::Revoke { device: parse_text(&device)?, reason }).await)
+}
+
+async fn readmit(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+    let DeviceBody { device, .. } = parse(&body)?;
+    reply(api.node.ask(Request::Readmit { device: parse_text(&device)? }).await)
 }
 
 async fn raise(State(api): State<Arc<Api>>, body: Bytes) -> Reply {

@@ -66,6 +66,11 @@ pub(crate) enum Command {
         #[arg(long, default_value = "")]
         reason: String,
     },
+    /// Let a quarantined device's newest start count again.
+    Readmit {
+        /// Its key, or the beginning of it.
+        device: String,
+    },
     /// Hub: let count what has arrived of a revoked device, too.
     Raise {
         /// Its key, or the beginning of it.

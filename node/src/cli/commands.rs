@@ -77,6 +77,10 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let body = json!({ "device": full_device(directory, &device).await?, "reason": reason });
             done(json, ask(directory, "POST", "/v1/revoke", Some(&body)).await?, "Revoked.")
         }
+        Command::Readmit { device } => {
+            let body = json!({ "device": full_device(directory, &device).await? });
+            done(json, ask(directory, "POST", "/v1/readmit", Some(&body)).await?, "What it writes counts again.")
+        }
         Command::Raise { device } => {
             let body = json!({ "device": full_device(directory, &device).await? });
             done(json, ask(directory, "POST", "/v1/raise", Some(&body)).await?, "What has arrived of it counts now.")

@@ -70,6 +70,10 @@ impl<S: Store> Engine<S> {
                 self.revoke(device, reason)?;
                 Answer::Done
             }
+            Request::Readmit { device } => {
+                self.readmit(device)?;
+                Answer::Done
+            }
             Request::Raise { device } => {
                 self.raise(device)?;
                 Answer::Done
@@ -217,7 +221,7 @@ impl<S: Store> Engine<S> {
                 let certificate = membership.certificate(device)?;
                 let state = if membership.is_revoked(device) {
                     "revoked"
-                } else if membership.is_quarantined(device) {
+                } else if self.views.is_quarantined(device) {
                     "quarantined"
                 } else if certificate.is_valid_at(time) {
                     "valid"
@@ -232,7 +236,7 @@ impl<S: Store> Engine<S> {
                 if self.views.clones(device).is_some() {
                     alarms.push("clone".to_owned());
                 }
-                if membership.is_quarantined(device) {
+                if self.views.is_quarantined(device) {
                     alarms.push("fork".to_owned());
                 }
                 Some(MemberView {
@@ -401,6 +405,18 @@ impl<S: Store> Engine<S> {
         }
         let message = payload::Raise { device: device.as_bytes().to_vec(), line: write_line(&self.line_of(device)) };
         self.append_public(Lane::CONTROL, Kind::RAISE, encode(&message)).map_err(failed)?;
+        Ok(())
+    }
+
+    fn readmit(&mut self, device: DeviceId) -> Result<(), Failure> {
+        self.check_say(&device)?;
+        let latest = self.views.latest_incarnation(&device).filter(|_| self.views.is_quarantined(&device));
+        let Some(incarnation) = latest else {
+            return Err(Failure::new(FailureCode::EConflict, "the device is not quarantined: nothing is to be done"));
+        };
+        let device = device.as_bytes().to_vec();
+        let message = payload::Readmission { device, incarnation: incarnation.as_bytes().to_vec() };
+        self.append_public(Lane::CONTROL, Kind::READMISSION, encode(&message)).map_err(failed)?;
         Ok(())
     }
 

@@ -35,7 +35,7 @@ impl<S: Store> Engine<S> {
         if membership.is_revoked(device) {
             return because("revoked", vec!["its certificate was revoked; what lies inside the line stands".into()]);
         }
-        if membership.is_quarantined(device) {
+        if self.views.is_quarantined(device) {
             return because(
                 "quarantined",
                 vec![
@@ -100,7 +100,7 @@ impl<S: Store> Engine<S> {
     fn explain_waiting(&self, log: &stallmesh_protocol::LogName, copies: usize) -> ExplainView {
         let membership = &self.views.membership;
         let own = self.device.id();
-        if membership.is_quarantined(&own) {
+        if self.views.is_quarantined(&own) {
             return because(
                 "quarantined",
                 vec!["this device is quarantined: its sales are carried, and stand in suspense".into()],

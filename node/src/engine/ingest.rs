@@ -1,13 +1,16 @@
 //! What becomes of pages that peers send: verified whole, kept, read.
 
+use std::collections::BTreeSet;
+
 use stallmesh_protocol::entry::{Part, PartBody};
 use stallmesh_protocol::fork::{ForkProof, branch_of};
 use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::page::{Page, VerifiedPage};
 use stallmesh_protocol::replica::{PageOutcome, RefusalCode, SessionId};
-use stallmesh_protocol::{Hash, Head, Kind, Lane, LogName};
+use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, MarketId};
 
 use super::logs::{Held, Inserted};
+use super::views::Views;
 use super::{Engine, Notice, proofs};
 use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
@@ -54,6 +57,9 @@ impl<S: Store> Engine<S> {
             }
             Inserted::TooScattered => PageOutcome::Declined,
         };
+        if let Some(proof) = self.views.earliest_fork(&log).cloned() {
+            self.settle_fork(&proof);
+        }
         // The clock says the new head before the peer is told what became of its page.
         self.note_stored(log, session);
         if let Some(replica) = &mut self.replica {
@@ -198,11 +204,9 @@ impl<S: Store> Engine<S> {
         self.views.insert_proof(proof.clone(), None);
         let known = self.overlay.get(Table::Evidence, key.as_bytes());
         let known = self.guard(known).flatten().is_some();
-        let (author, lane, sequence, previous) = (proof.log.author, proof.log.lane, proof.sequence, proof.previous);
+        let (author, lane, sequence) = (proof.log.author, proof.log.lane, proof.sequence);
+        self.settle_fork(&proof);
         if let Some(replica) = &mut self.replica {
-            if lane.is_kept_by_all() {
-                replica.note_forked(proof.log, Head { sequence: sequence - 1, hash: previous });
-            }
             replica.note_evidence(key, bytes.clone());
         }
         if known {
@@ -234,21 +238,73 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn forks_into_replica(&mut self) {
-        let forks: Vec<(LogName, Head, Vec<u8>)> = self
-            .views
-            .proofs()
-            .map(|fact| {
-                let proof = &fact.proof;
-                (proof.log, Head { sequence: proof.sequence - 1, hash: proof.previous }, proofs::write(proof))
-            })
-            .collect();
-        for (log, head, bytes) in forks {
-            if let Some(replica) = &mut self.replica {
-                if log.lane.is_kept_by_all() {
-                    replica.note_forked(log, head);
+        let forks: Vec<Vec<u8>> = self.views.proofs().map(|fact| proofs::write(&fact.proof)).collect();
+        if let Some(replica) = &mut self.replica {
+            forks.into_iter().for_each(|bytes| replica.note_evidence(hash(Domain::Blob, &bytes), bytes));
+        }
+        self.settle_forks();
+    }
+
+    /// After the views have changed: what counts of forked logs may have, too.
+    pub(crate) fn settle_forks(&mut self) {
+        let logs: BTreeSet<LogName> = self.views.proofs().map(|fact| fact.proof.log).collect();
+        let earliest: Vec<ForkProof> = logs.iter().filter_map(|log| self.views.earliest_fork(log)).cloned().collect();
+        earliest.iter().for_each(|proof| self.settle_fork(proof));
+    }
+
+    /// Of a forked log of a lane that everyone keeps every node must end up with the same branch: what was held of
+    /// another one goes, and replication asks for the right one, as far as it counts.
+    fn settle_fork(&mut self, proof: &ForkProof) {
+        let log = proof.log;
+        if !log.lane.is_kept_by_all() || log.author == self.device.id() {
+            return;
+        }
+        let limit = self.views.membership.fork_limit(proof, &self.views.coverage);
+        let head = self.head_of(&log);
+        let at_limit = self.logs.hash_at(&self.overlay, &log, limit.sequence);
+        let Some(at_limit) = self.guard(at_limit) else { return };
+        let known = self.fork_limits.insert(log, limit) == Some(limit);
+        let wrong = if head.sequence >= limit.sequence {
+            limit.sequence > 0 && at_limit != Some(limit.hash)
+        } else {
+            // A branch that doesn't reach the limit can't show whether it leads there: it is fetched anew, once.
+            head.sequence >= proof.sequence && !known
+        };
+        if wrong {
+            let cut = self.logs.cut(&mut self.overlay, &log, proof.sequence - 1);
+            self.guard(cut);
+            self.reread_views();
+        }
+        let head = self.head_of(&log);
+        if let Some(replica) = &mut self.replica {
+            replica.note_forked(log, head, limit, self.now.monotonic_ms);
+        }
+    }
+
+    /// Reads all that is held into new views: something that was held is held no more.
+    fn reread_views(&mut self) {
+        let read = self.read_views();
+        if let Some(mut views) = self.guard(read) {
+            self.views.leaves().cloned().for_each(|leaf| views.insert_leaf(leaf));
+            for fact in self.views.proofs() {
+                views.insert_proof(fact.proof.clone(), None);
+            }
+            self.views = views;
+            self.views.refresh();
+        }
+    }
+
+    pub(crate) fn read_views(&self) -> Result<Views, StoreError> {
+        let nowhere = (DeviceId::default(), MarketId::from_bytes([0; 32]));
+        let (root, id) = self.market.map_or(nowhere, |market| (market.root, market.id));
+        let mut views = Views::new(root, id);
+        for (name, record) in self.logs.iter() {
+            for run in &record.runs {
+                for held in self.logs.entries(&self.overlay, name, run, run.from, run.to, usize::MAX)? {
+                    views.insert(&held);
                 }
-                replica.note_evidence(hash(Domain::Blob, &bytes), bytes);
             }
         }
+        Ok(views)
     }
 }

@@ -215,6 +215,7 @@ impl<S: Store> Engine<S> {
         if !self.views.refresh() {
             return;
         }
+        self.settle_forks();
         if let Some(time) = self.views.coverage.time() {
             self.witness_time(time);
         }

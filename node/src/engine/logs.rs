@@ -498,7 +498,6 @@ impl Logs {
     ) -> Result<Option<Branch>, StoreError> {
         let id = self.id(name);
         let Some(held) = self.entry(overlay, name, first)? else { return Ok(None) };
-        let previous = held.previous;
         let mut headers: Vec<Header> = Vec::new();
         for held in std::iter::once(held).chain(self.chain(
             overlay,
@@ -517,8 +516,38 @@ impl Logs {
                 return Ok(Some(Branch { headers, signature }));
             }
         }
-        let _ = previous;
         Ok(None)
+    }
+
+    /// Cuts a log of a lane that everyone keeps after a sequence: what followed was of a branch that doesn't count.
+    pub(crate) fn cut<S: Store>(
+        &mut self,
+        overlay: &mut Overlay<S>,
+        name: &LogName,
+        last: u64,
+    ) -> Result<(), StoreError> {
+        let id = self.id(name);
+        let Some(run) = self.records.get(name).and_then(Record::main).copied() else { return Ok(()) };
+        let mut end = Head::EMPTY;
+        for held in self.chain(overlay, name, last.max(1), run.to, None, usize::MAX)? {
+            let head = Head { sequence: held.sequence, hash: held.hash };
+            if held.sequence <= last {
+                end = head;
+                continue;
+            }
+            let key = position_key(&id, head);
+            overlay.delete(Table::Entries, key.clone());
+            overlay.delete(Table::Signatures, key);
+        }
+        if end == Head::EMPTY {
+            overlay.delete(Table::Logs, *id.as_bytes());
+            self.records.remove(name);
+        } else {
+            let record = Record { id, runs: vec![Run { to: end.sequence, hash: end.hash, ..run }] };
+            overlay.put(Table::Logs, *id.as_bytes(), encode_record(name, &record));
+            self.records.insert(*name, record);
+        }
+        Ok(())
     }
 
     /// Forgets the entries of an interval of a sealed log: the hub has them.

@@ -211,6 +211,8 @@ pub struct Engine<S> {
     book: PeerBook,
     joining: Option<Joining>,
     admitted: BTreeSet<DeviceId>,
+    /// Up to where each forked log counts, as far as was acted upon.
+    fork_limits: BTreeMap<LogName, Head>,
     custody: Custody,
     checkpoints: CheckpointWriter,
     checkpoint_at: Option<u64>,
@@ -310,6 +312,7 @@ impl<S: Store> Engine<S> {
             listening: BTreeSet::new(),
             joining: None,
             admitted: BTreeSet::new(),
+            fork_limits: BTreeMap::new(),
             custody: Custody::default(),
             checkpoints: CheckpointWriter::default(),
             checkpoint_at: None,
@@ -356,14 +359,9 @@ impl<S: Store> Engine<S> {
         self.overlay.put(Table::Meta, META_ROOT, *root.as_bytes());
         self.overlay.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
         self.logs = Logs::load(id, &self.overlay)?;
-        self.views = Views::new(root, id);
+        self.views = self.read_views()?;
         let mut replica = Replica::new(id, self.incarnation, Limits::default());
         for (name, record) in self.logs.iter() {
-            for run in &record.runs {
-                for held in self.logs.entries(&self.overlay, name, run, run.from, run.to, usize::MAX)? {
-                    self.views.insert(&held);
-                }
-            }
             if name.lane.is_kept_by_all()
                 && let Some(run) = record.main()
             {

@@ -78,6 +78,11 @@ pub enum Request {
         /// For people.
         reason: String,
     },
+    /// What a quarantined device's newest incarnation writes counts again.
+    Readmit {
+        /// Whose.
+        device: DeviceId,
+    },
     /// Hub: what is held of a revoked device's logs counts too.
     Raise {
         /// Whose.

@@ -447,6 +447,18 @@ impl Views {
         None
     }
 
+    /// The incarnation of a device that was opened last, as far as is known here.
+    pub(crate) fn latest_incarnation(&self, device: &DeviceId) -> Option<Incarnation> {
+        let lives = self.lives.get(device)?;
+        lives.iter().max_by_key(|(incarnation, life)| (life.first, **incarnation)).map(|(incarnation, _)| *incarnation)
+    }
+
+    /// Whether what a device writes now has no effect, for it signed two histories of one log.
+    pub(crate) fn is_quarantined(&self, device: &DeviceId) -> bool {
+        let latest = self.latest_incarnation(device).unwrap_or(Incarnation::from_bytes([0; 16]));
+        self.membership.is_quarantined(device, &latest)
+    }
+
     /// Incarnations of a device that some later one has named as its parent.
     pub(crate) fn named_incarnations(&self, device: &DeviceId) -> BTreeSet<Incarnation> {
         self.lives

@@ -48,15 +48,12 @@ impl Replica {
     /// Asks for a log where somebody has more of it than we do and nobody was asked yet.
     pub(super) fn consider(&mut self, log: LogName, now: u64) {
         let known = self.known(&log).copied();
-        if known.is_some_and(|known| known.forked) {
-            self.wants.remove(&log);
-            return;
-        }
         let own = known.map_or(0, |known| known.head.sequence);
+        let lacks = |sequence: u64| known.map_or(sequence > 0, |known| known.lacks(sequence));
         let behind = self
             .sessions
             .values()
-            .any(|state| state.greeted && state.theirs.get(&log).is_some_and(|theirs| theirs.sequence > own));
+            .any(|state| state.greeted && state.theirs.get(&log).is_some_and(|theirs| lacks(theirs.sequence)));
         let probing = self.wants.get(&log).is_some_and(|want| want.probe.is_some());
         if !behind && !probing {
             if let Some(want) = self.wants.remove(&log)
@@ -133,7 +130,7 @@ impl Replica {
         holdings: &dyn Holdings,
     ) {
         let Some(known) = self.known(&log).copied() else { return };
-        if known.forked || sequence == 0 || sequence > known.head.sequence {
+        if known.limit.is_some() || sequence == 0 || sequence > known.head.sequence {
             return;
         }
         let own =
@@ -399,18 +396,24 @@ impl Replica {
         });
     }
 
-    /// A second history of a log is proved: it counts up to `head`, the common predecessor, and is asked for no more.
-    pub fn note_forked(&mut self, log: LogName, head: Head) {
+    /// A second history of a log is proved: it counts up to `limit`, and `head` is what is held of that, on the right
+    /// branch. What follows the limit is asked for no more.
+    pub fn note_forked(&mut self, log: LogName, head: Head, limit: Head, now: u64) {
+        let head = if head.sequence > limit.sequence { limit } else { head };
         let lane = self.clock.entry(log.lane).or_default();
-        let known = lane.entry(log).or_insert(Known { low: 1, head, forked: true });
-        if !known.forked || known.head.sequence > head.sequence {
-            known.head = head;
+        let known = lane.entry(log).or_insert(Known { low: 1, head, limit: Some(limit) });
+        if (known.head, known.limit) == (head, Some(limit))
+            && self.wants.get(&log).is_none_or(|want| want.probe.is_none())
+        {
+            return;
         }
-        known.forked = true;
+        (known.head, known.limit) = (head, Some(limit));
+        // What is on its way may be of the other branch.
         if let Some(want) = self.wants.remove(&log)
             && let Some(asked) = want.asked
         {
             self.release(asked.session);
         }
+        self.consider(log, now);
     }
 }

@@ -20,9 +20,10 @@ impl Replica {
             return;
         }
         let lane = self.clock.entry(log.lane).or_default();
-        let known = lane.entry(log).or_insert(Known { low: 1, head: Head::EMPTY, forked: false });
+        let known = lane.entry(log).or_insert(Known { low: 1, head: Head::EMPTY, limit: None });
         let before = known.head.sequence;
-        if known.forked || head.sequence <= before {
+        let head = known.limit.filter(|limit| limit.sequence < head.sequence).unwrap_or(head);
+        if head.sequence <= before {
             return;
         }
         known.head = head;
@@ -92,8 +93,7 @@ impl Replica {
                 continue;
             }
             self.note_theirs(session, log, have.sequence, &have.prefix);
-            let own = self.known(&log).map_or(0, |known| known.head.sequence);
-            if have.sequence > own && !self.known(&log).is_some_and(|known| known.forked) {
+            if self.known(&log).map_or(have.sequence > 0, |known| known.lacks(have.sequence)) {
                 self.consider_later(log, now + self.limits.repair_ms);
             }
         }

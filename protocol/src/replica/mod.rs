@@ -305,8 +305,15 @@ pub enum Output {
 struct Known {
     low: u64,
     head: Head,
-    /// A second history was proved: this log grows no more.
-    forked: bool,
+    /// A second history was proved: nothing after this entry counts, and nothing after it is asked for.
+    limit: Option<Head>,
+}
+
+impl Known {
+    /// Whether a head is further than what is held of what counts.
+    fn lacks(&self, sequence: u64) -> bool {
+        sequence > self.head.sequence && self.limit.is_none_or(|limit| self.head.sequence < limit.sequence)
+    }
 }
 
 /// The state machine.
@@ -362,7 +369,7 @@ impl Replica {
 
     /// Tells of a log that was held at the start.
     pub fn load(&mut self, log: LogName, low: u64, head: Head) {
-        self.clock.entry(log.lane).or_default().insert(log, Known { low, head, forked: false });
+        self.clock.entry(log.lane).or_default().insert(log, Known { low, head, limit: None });
     }
 
     /// What to do next.

@@ -131,8 +131,10 @@ impl Replica {
             .iter()
             .filter(|(log, _)| log.lane == lane)
             .map(|(log, theirs)| match self.known(log) {
-                Some(known) if known.forked => 0,
-                Some(known) => theirs.sequence.saturating_sub(known.head.sequence),
+                Some(known) => {
+                    let last = known.limit.map_or(u64::MAX, |limit| limit.sequence).min(theirs.sequence);
+                    last.saturating_sub(known.head.sequence)
+                }
                 None => theirs.sequence,
             })
             .sum();

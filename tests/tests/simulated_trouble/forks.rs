@@ -181,7 +181,6 @@ fn all_nodes_agree_on_what_stands_of_a_forked_device_whichever_branch_came_first
 }
 
 #[test]
-#[ignore = "known flaw: a node that holds the other branch never fetches the one that the hub named"]
 fn where_a_checkpoint_named_one_branch_of_a_catalog_all_nodes_take_that_branch() {
     for (seed, uplink) in [(55, 1), (56, 4)] {
         let (mut market, second) = two_faced(seed);
