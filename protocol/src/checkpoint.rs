@@ -164,6 +164,17 @@ pub struct Checkpoint {
     pub logs: u64,
     /// Changes on the lanes that everyone keeps, by number.
     pub changes: Vec<Change>,
+    /// For each power of two from 2 on that divides `number`: the hash of the entry of the checkpoint so many numbers
+    /// before, where there is one and the writer knows it.
+    pub skips: Vec<Option<Hash>>,
+}
+
+/// The most changes that one checkpoint lists: some 48 KiB where all logs are new.
+pub const CHANGES_MAX: usize = 400;
+
+/// The numbers that the skip links of a checkpoint lead to: of a chain of n, any is proved in about 2 log n steps.
+pub fn skip_targets(number: u64) -> impl Iterator<Item = u64> {
+    (1..=number.trailing_zeros()).map(move |power| number - (1 << power)).filter(|target| *target > 0)
 }
 
 impl Checkpoint {
@@ -203,7 +214,15 @@ impl Checkpoint {
                 finished: change.finished,
             });
         }
+        if message.skips.len() != skip_targets(message.number).count() {
+            return Err(PayloadError::field("skips", "are not as many as the number says"));
+        }
+        let skips = message.skips.iter().map(|hash| match hash.as_slice() {
+            [] => Ok(None),
+            hash => fixed("skips", hash).map(Some),
+        });
         Ok(Checkpoint {
+            skips: skips.collect::<Result<_, _>>()?,
             epoch: message.epoch,
             number: message.number,
             previous: if message.previous.is_empty() { None } else { Some(fixed("previous", &message.previous)?) },
@@ -226,6 +245,11 @@ impl Checkpoint {
             root: self.root.as_bytes().to_vec(),
             logs: self.logs,
             changes: self.changes.iter().map(change_message).collect(),
+            skips: self
+                .skips
+                .iter()
+                .map(|hash| hash.map(|hash| hash.as_bytes().to_vec()).unwrap_or_default())
+                .collect(),
         })
     }
 }
@@ -256,52 +280,47 @@ pub struct LogUpdate {
     pub received: Vec<Interval>,
 }
 
-/// The writer's state: all leaves, by number.
+/// The writer's state: all logs that have a number, as of the last checkpoint and since.
 #[derive(Clone, Debug, Default)]
 pub struct CheckpointWriter {
     numbers: BTreeMap<LogName, u64>,
+    names: Vec<LogName>,
+    /// As the last checkpoint says them, by number; the tree is theirs.
     leaves: Vec<Leaf>,
     tree: MerkleTree,
-    pending: BTreeSet<u64>,
+    /// What changed since, by number.
+    waiting: BTreeMap<u64, Leaf>,
+    /// Entries of the chain's checkpoints, by number: what skip links name.
+    chain: BTreeMap<u64, Hash>,
 }
 
 impl CheckpointWriter {
     /// Takes in what is known of a log now. A standing head never falls: what a checkpoint named stays so.
     pub fn update(&mut self, update: LogUpdate) {
-        let next = self.leaves.len() as u64;
-        let number = *self.numbers.entry(update.log).or_insert(next);
-        let leaf = Leaf { number, log: update.id, standing: update.standing, received: update.received };
-        match self.leaves.get_mut(number as usize) {
-            Some(kept) => {
-                let before = kept.clone();
-                if leaf.standing > kept.standing {
-                    kept.standing = leaf.standing;
-                }
-                kept.received = leaf.received;
-                if *kept == before {
-                    return;
-                }
+        let number = match self.numbers.get(&update.log) {
+            Some(number) => *number,
+            None => {
+                let number = self.names.len() as u64;
+                self.numbers.insert(update.log, number);
+                self.names.push(update.log);
+                number
             }
-            None => self.leaves.push(leaf),
+        };
+        let known = self.waiting.get(&number).or_else(|| self.leaves.get(number as usize));
+        let standing = update.standing.max(known.and_then(|leaf| leaf.standing));
+        let leaf = Leaf { number, log: update.id, standing, received: update.received };
+        if known != Some(&leaf) {
+            self.waiting.insert(number, leaf);
         }
-        self.pending.insert(number);
-        if let Some(leaf) = self.leaves.get(number as usize) {
-            self.tree.set(number as usize, &leaf.hash());
-        }
-    }
-
-    /// Logs that changed since the last checkpoint.
-    pub fn pending(&self) -> impl Iterator<Item = &LogName> {
-        self.numbers.iter().filter(|(_, number)| self.pending.contains(number)).map(|(name, _)| name)
     }
 
     /// Whether anything changed since the last checkpoint.
     pub fn is_changed(&self) -> bool {
-        !self.pending.is_empty()
+        !self.waiting.is_empty()
     }
 
-    /// The next checkpoint after `last`, and nothing is pending any more. `known` are the logs whose number an
-    /// earlier checkpoint has said.
+    /// The next checkpoint after `last`, and the logs that it speaks of. It lists at most [`CHANGES_MAX`] changes; what
+    /// is left waits for the one after it. `known` are the logs whose number an earlier checkpoint has said.
     pub fn next(
         &mut self,
         last: Option<(&Checkpoint, Hash)>,
@@ -309,52 +328,70 @@ impl CheckpointWriter {
         time: u64,
         revocations: u64,
         known: impl Fn(&LogName) -> bool,
-    ) -> Checkpoint {
-        let names: BTreeMap<u64, LogName> = self.numbers.iter().map(|(name, number)| (*number, *name)).collect();
-        let changes = std::mem::take(&mut self.pending)
-            .into_iter()
-            .filter_map(|number| {
-                let name = names.get(&number)?;
-                let leaf = self.leaves.get(number as usize)?;
-                name.lane.is_kept_by_all().then(|| Change {
-                    number,
-                    named: (!known(name)).then_some(*name),
-                    standing: leaf.standing,
-                    low: 1,
-                    finished: false,
-                })
-            })
-            .collect();
-        Checkpoint {
+    ) -> (Checkpoint, Vec<LogName>) {
+        let mut changes = Vec::new();
+        let mut taken = Vec::new();
+        // By number, so that new numbers are taken in without gaps.
+        while let Some(entry) = self.waiting.first_entry() {
+            let Some(name) = self.names.get(*entry.key() as usize).copied() else { break };
+            let listed = name.lane.is_kept_by_all();
+            if listed && changes.len() == CHANGES_MAX {
+                break;
+            }
+            let (number, leaf) = entry.remove_entry();
+            if listed {
+                let named = (!known(&name)).then_some(name);
+                changes.push(Change { number, named, standing: leaf.standing, low: 1, finished: false });
+            }
+            self.tree.set(number as usize, &leaf.hash());
+            match self.leaves.get_mut(number as usize) {
+                Some(kept) => *kept = leaf,
+                None => self.leaves.push(leaf),
+            }
+            taken.push(name);
+        }
+        let number = last.map_or(1, |(checkpoint, _)| checkpoint.number + 1);
+        if let Some((checkpoint, hash)) = last {
+            self.chain.insert(checkpoint.number, hash);
+        }
+        let checkpoint = Checkpoint {
             epoch,
-            number: last.map_or(1, |(checkpoint, _)| checkpoint.number + 1),
+            number,
             previous: last.map(|(_, hash)| hash),
             time: time.max(last.map_or(0, |(checkpoint, _)| checkpoint.time)),
             revocations,
             root: self.tree.root(),
             logs: self.leaves.len() as u64,
             changes,
-        }
+            skips: skip_targets(number).map(|target| self.chain.get(&target).copied()).collect(),
+        };
+        (checkpoint, taken)
     }
 
-    /// The leaf of a log and the path that proves it under the newest root.
+    /// The leaf of a log and the path that proves it under the last checkpoint's root.
     pub fn proof(&self, log: &LogName) -> Option<(&Leaf, Vec<Hash>)> {
         let number = *self.numbers.get(log)?;
         Some((self.leaves.get(number as usize)?, self.tree.path(number as usize)?))
     }
 
-    /// All logs with number, and their leaves.
-    pub fn leaves(&self) -> impl Iterator<Item = (&LogName, &Leaf)> {
-        self.numbers.iter().filter_map(|(name, number)| Some((name, self.leaves.get(*number as usize)?)))
+    /// The number of a log.
+    pub fn number(&self, log: &LogName) -> Option<u64> {
+        self.numbers.get(log).copied()
     }
 
-    /// Gives a log the number that it had: for a writer that continues.
+    /// Gives a log the number that it had: for a writer that continues. Numbers come in order.
     pub fn restore(&mut self, log: LogName, leaf: Leaf) {
         if leaf.number as usize == self.leaves.len() {
             self.numbers.insert(log, leaf.number);
+            self.names.push(log);
             self.tree.set(leaf.number as usize, &leaf.hash());
             self.leaves.push(leaf);
         }
+    }
+
+    /// Tells a writer that continues which checkpoints its chain has.
+    pub fn restore_chain(&mut self, chain: BTreeMap<u64, Hash>) {
+        self.chain = chain;
     }
 }
 
@@ -362,9 +399,11 @@ impl CheckpointWriter {
 #[derive(Clone, Debug, Default)]
 pub struct CheckpointView {
     all: BTreeMap<(u64, u64, Hash), Checkpoint>,
+    by_hash: BTreeMap<Hash, (u64, u64)>,
     chain: Vec<(Hash, u64)>,
     by_prefix: BTreeMap<[u8; 8], u64>,
     names: BTreeMap<u64, LogName>,
+    named: BTreeSet<LogName>,
     steps: BTreeMap<LogName, Vec<(u64, Head)>>,
     /// Of logs that checkpoints don't list: (checkpoint, standing head), each proved.
     proven: BTreeMap<LogName, Vec<(Hash, Head)>>,
@@ -400,6 +439,7 @@ impl CheckpointView {
             return;
         }
         let is_last = self.all.last_key_value().is_none_or(|(last, _)| *last < key);
+        self.by_hash.insert(hash, (key.0, key.1));
         self.all.insert(key, checkpoint);
         if is_last {
             if let Some(checkpoint) = self.all.get(&key).cloned() {
@@ -414,6 +454,7 @@ impl CheckpointView {
         self.chain.clear();
         self.by_prefix.clear();
         self.names.clear();
+        self.named.clear();
         self.steps.clear();
         for ((_, _, hash), checkpoint) in self.all.clone() {
             self.apply(hash, &checkpoint);
@@ -429,6 +470,7 @@ impl CheckpointView {
         for change in &checkpoint.changes {
             if let Some(name) = change.named {
                 self.names.insert(change.number, name);
+                self.named.insert(name);
             }
             if let (Some(name), Some(head)) = (self.names.get(&change.number), change.standing) {
                 let steps = self.steps.entry(*name).or_default();
@@ -451,12 +493,29 @@ impl CheckpointView {
 
     /// A checkpoint by the hash of its entry.
     pub fn get(&self, hash: &Hash) -> Option<&Checkpoint> {
-        self.all.iter().find(|((_, _, at), _)| at == hash).map(|(_, checkpoint)| checkpoint)
+        let (epoch, number) = *self.by_hash.get(hash)?;
+        self.all.get(&(epoch, number, *hash))
+    }
+
+    /// Entries of the checkpoints that the newest one continues, and its own, by number.
+    pub fn chain_of_newest(&self) -> BTreeMap<u64, Hash> {
+        let mut chain = BTreeMap::new();
+        let mut next = self.latest().map(|(_, hash)| hash);
+        while let Some(hash) = next {
+            let Some(checkpoint) = self.get(&hash) else { break };
+            // Numbers fall along a chain; one that doesn't is a lie, and would lead in a circle.
+            if chain.first_key_value().is_some_and(|(lowest, _)| *lowest <= checkpoint.number) {
+                break;
+            }
+            chain.insert(checkpoint.number, hash);
+            next = checkpoint.previous;
+        }
+        chain
     }
 
     /// Whether a checkpoint has said the log's number.
     pub fn names(&self, log: &LogName) -> bool {
-        self.names.values().any(|name| name == log)
+        self.named.contains(log)
     }
 
     /// How many checkpoints.
@@ -548,7 +607,8 @@ mod tests {
             writer.update(update((round % 5) as u8, Lane::CATALOG, round));
             writer.update(update(7, Lane::SALES, round));
             let last = out.last().map(|(hash, checkpoint)| (checkpoint, *hash));
-            let checkpoint = writer.next(last, 1, round * 1000, 0, |name| view.names(name));
+            let (checkpoint, taken) = writer.next(last, 1, round * 1000, 0, |name| view.names(name));
+            assert_eq!(taken.len(), 2);
             assert_eq!(Checkpoint::from_payload(&checkpoint.to_payload()).unwrap(), checkpoint);
             let (leaf, path) = writer.proof(&log(7, Lane::SALES)).unwrap();
             assert!(proves(&checkpoint.root, checkpoint.logs, leaf.number, &leaf.hash(), &path));
@@ -587,10 +647,10 @@ mod tests {
         for round in 1..6_u64 {
             writer.update(update(1, Lane::CATALOG, round));
             writer.update(LogUpdate { id: sales.id(&market), ..update(7, Lane::SALES, round) });
-            assert!(writer.pending().any(|name| *name == sales));
             let last = view.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
             let last = last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash));
-            let checkpoint = writer.next(last, 1, round, 0, |name| view.names(name));
+            let (checkpoint, taken) = writer.next(last, 1, round, 0, |name| view.names(name));
+            assert!(taken.contains(&sales));
             let hash = Hash::from_bytes([round as u8; 32]);
             view.insert(hash, checkpoint);
             let (leaf, path) = writer.proof(&sales).unwrap();
@@ -623,6 +683,62 @@ mod tests {
         assert_eq!(view.standing_at(6, &log(3, Lane::CATALOG)).unwrap().sequence, 3);
         assert_eq!(view.covered_by(&log(3, Lane::CATALOG), 19), None);
         assert_eq!(view.covered_by(&log(7, Lane::SALES), 1), None, "known by root and proof only");
+    }
+
+    #[test]
+    fn what_does_not_fit_one_checkpoint_waits_for_the_next_and_each_root_is_of_what_was_said() {
+        let (mut writer, mut view) = (CheckpointWriter::default(), CheckpointView::default());
+        let logs = 2 * CHANGES_MAX as u64 + 7;
+        for number in 0..logs {
+            let mut author = [0; 32];
+            author[..8].copy_from_slice(&number.to_be_bytes());
+            let log = LogName { author: DeviceId::from_bytes(author), ..log(0, Lane::SIGNAL) };
+            writer.update(LogUpdate { log, id: LogId::from_bytes(author), ..update(0, Lane::SIGNAL, 1) });
+        }
+        let mut rounds = 0;
+        while writer.is_changed() {
+            rounds += 1;
+            let last = view.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
+            let last = last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash));
+            let (checkpoint, taken) = writer.next(last, 1, rounds, 0, |name| view.names(name));
+            assert!(checkpoint.to_payload().len() <= crate::entry::PAYLOAD_MAX);
+            assert_eq!(checkpoint.changes.len(), taken.len());
+            assert_eq!(checkpoint.logs, (rounds * CHANGES_MAX as u64).min(logs));
+            for name in taken {
+                let (leaf, path) = writer.proof(&name).unwrap();
+                assert!(proves(&checkpoint.root, checkpoint.logs, leaf.number, &leaf.hash(), &path));
+            }
+            view.insert(Hash::from_bytes([rounds as u8; 32]), checkpoint);
+        }
+        assert_eq!(rounds, 3);
+        assert_eq!(view.standing_of(2, &DeviceId::from_bytes([0; 32])).len(), 1);
+    }
+
+    #[test]
+    fn skip_links_lead_from_any_checkpoint_to_any_earlier_one() {
+        let chain = chain();
+        let by_number: BTreeMap<u64, &(Hash, Checkpoint)> = chain.iter().map(|pair| (pair.1.number, pair)).collect();
+        for from in 1..20_u64 {
+            for target in 1..from {
+                let (mut at, mut steps) = (from, 0);
+                while at > target {
+                    let checkpoint = &by_number[&at].1;
+                    let skips = skip_targets(at).zip(&checkpoint.skips).map(|(number, hash)| (number, hash.unwrap()));
+                    let links = std::iter::once((at - 1, checkpoint.previous.unwrap())).chain(skips);
+                    let (next, hash) = links.filter(|(number, _)| *number >= target).min().unwrap();
+                    assert_eq!(hash, by_number[&next].0);
+                    (at, steps) = (next, steps + 1);
+                }
+                assert!(steps <= 8, "{from} to {target}: {steps}");
+            }
+        }
+        let mut restored = CheckpointWriter::default();
+        let mut view = CheckpointView::default();
+        chain.iter().for_each(|(hash, checkpoint)| view.insert(*hash, checkpoint.clone()));
+        restored.restore_chain(view.chain_of_newest());
+        let (newest, hash) = view.latest().unwrap();
+        let (twentieth, _) = restored.next(Some((newest, hash)), 2, 0, 0, |_| true);
+        assert_eq!(twentieth.skips, [Some(by_number[&18].0), Some(by_number[&16].0)]);
     }
 
     #[test]

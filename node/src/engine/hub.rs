@@ -419,6 +419,7 @@ impl<S: Store> Engine<S> {
                 self.checkpoints.restore(log, leaf);
             }
         }
+        self.checkpoints.restore_chain(self.views.coverage.chain_of_newest());
         self.schedule_checkpoint();
     }
 
@@ -455,13 +456,46 @@ impl<S: Store> Engine<S> {
         for update in updates {
             self.checkpoints.update(update);
         }
-        if !self.checkpoints.is_changed() {
-            return;
-        }
+        // One checkpoint lists so many changes; each takes some of what waits.
+        while self.checkpoints.is_changed() && self.write_checkpoint() {}
+    }
+
+    fn write_checkpoint(&mut self) -> bool {
+        let last = self.views.coverage.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
+        // The store's lock fences the epoch of a hub that runs in one process: a new process takes the next one.
+        let epoch = match (&last, self.writers.contains_key(&Lane::CHECKPOINT)) {
+            (Some((checkpoint, _)), true) => checkpoint.epoch,
+            (Some((checkpoint, _)), false) => checkpoint.epoch + 1,
+            (None, _) => 1,
+        };
+        let time = self.time();
+        let revocations = self.views.membership.revision();
+        let coverage = &self.views.coverage;
+        let (checkpoint, spoken_of) = self.checkpoints.next(
+            last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash)),
+            epoch,
+            time,
+            revocations,
+            |name| coverage.names(name),
+        );
+        let held = match self.append_public(Lane::CHECKPOINT, Kind::CHECKPOINT, checkpoint.to_payload()) {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!(%error, "a checkpoint could not be written");
+                return false;
+            }
+        };
+        self.keep_numbers(&spoken_of);
+        self.keep_leaves(held.hash, &spoken_of);
+        self.refresh();
+        true
+    }
+
+    /// Keeps the numbers of logs, for a writer that continues.
+    fn keep_numbers(&mut self, logs: &[LogName]) {
         use prost::Message;
-        let numbered: Vec<(u64, LogName)> =
-            self.checkpoints.leaves().map(|(name, leaf)| (leaf.number, *name)).collect();
-        for (number, name) in numbered {
+        for name in logs {
+            let Some(number) = self.checkpoints.number(name) else { continue };
             let key = [b"n".as_slice(), &number.to_be_bytes()].concat();
             let known = self.overlay.get(Table::Checkpoints, &key);
             if self.guard(known).flatten().is_none() {
@@ -474,35 +508,12 @@ impl<S: Store> Engine<S> {
                 self.overlay.put(Table::Checkpoints, key, message.encode_to_vec());
             }
         }
-        let last = self.views.coverage.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
-        // The store's lock fences the epoch of a hub that runs in one process: a new process takes the next one.
-        let epoch = match (&last, self.writers.contains_key(&Lane::CHECKPOINT)) {
-            (Some((checkpoint, _)), true) => checkpoint.epoch,
-            (Some((checkpoint, _)), false) => checkpoint.epoch + 1,
-            (None, _) => 1,
-        };
-        let time = self.time();
-        let revocations = self.views.membership.revision();
-        let sealed: Vec<LogName> = self.checkpoints.pending().filter(|name| name.lane.is_sealed()).copied().collect();
-        let coverage = &self.views.coverage;
-        let checkpoint = self.checkpoints.next(
-            last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash)),
-            epoch,
-            time,
-            revocations,
-            |name| coverage.names(name),
-        );
-        match self.append_public(Lane::CHECKPOINT, Kind::CHECKPOINT, checkpoint.to_payload()) {
-            Ok(held) => self.keep_leaves(held.hash, &sealed),
-            Err(error) => tracing::warn!(%error, "a checkpoint could not be written"),
-        }
-        self.refresh();
     }
 
     /// Keeps what a checkpoint says of sealed logs, which it doesn't list: whoever settles, or recomputes a settlement,
     /// must know what it named as standing.
-    fn keep_leaves(&mut self, checkpoint: Hash, sealed: &[LogName]) {
-        for log in sealed {
+    fn keep_leaves(&mut self, checkpoint: Hash, logs: &[LogName]) {
+        for log in logs.iter().filter(|log| log.lane.is_sealed()) {
             let Some((leaf, path)) = self.checkpoints.proof(log) else { continue };
             let named = self.views.leaves().find(|known| known.log == *log).and_then(|known| known.leaf.standing);
             if leaf.standing.is_none() || leaf.standing == named {
