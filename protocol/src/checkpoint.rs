@@ -395,6 +395,10 @@ impl CheckpointWriter {
     }
 }
 
+/// How many proved leaves of one log are kept. Lines and quarantines look back by one checkpoint, and from then on the
+/// standing head doesn't move, so the newest would do.
+const PROVEN_MAX: usize = 8;
+
 /// What all checkpoints together say: a function of their set.
 #[derive(Clone, Debug, Default)]
 pub struct CheckpointView {
@@ -422,7 +426,11 @@ impl CheckpointView {
         let holds = proven.log.id(market) == proven.leaf.log
             && proves(&checkpoint.root, checkpoint.logs, proven.leaf.number, &proven.leaf.hash(), &proven.path);
         if holds {
-            self.proven.entry(proven.log).or_default().push((proven.checkpoint, standing));
+            let kept = self.proven.entry(proven.log).or_default();
+            if kept.len() == PROVEN_MAX {
+                kept.remove(0);
+            }
+            kept.push((proven.checkpoint, standing));
         }
         holds
     }

@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use stallmesh_protocol::certificate::{Certificate, Role, Scope, Scopes, VALIDITY_MAX};
 use stallmesh_protocol::membership::{Position, write_line};
 use stallmesh_protocol::payload::{self, encode};
-use stallmesh_protocol::{DeviceId, Kind, Lane, SaleId};
+use stallmesh_protocol::{DeviceId, Kind, Lane};
 
 use super::{
-    Answer, CustodyView, DelegateOrder, Engine, EngineError, EntryView, Failure, FailureCode, HeadView, MemberView,
-    PeerView, PolicyView, ProductView, Request, SaleState, SalesCount, StatementView, StatusView, TrafficView,
-    UplinkView,
+    Answer, CustodyView, DelegateOrder, Engine, EntryView, Failure, FailureCode, HeadView, MemberView, PeerView,
+    PolicyView, ProductView, Request, StatementView, StatusView, TrafficView, UplinkView,
 };
 use crate::link::Road;
 use crate::store::Store;
@@ -20,24 +19,25 @@ const PRODUCTS_PER_ENTRY: usize = 100;
 /// Products in one request.
 const PRODUCTS_MAX: usize = 200_000;
 
-fn failed(error: EngineError) -> Failure {
-    Failure::new(FailureCode::EUnavailable, error.to_string())
-}
-
 impl<S: Store> Engine<S> {
     pub(crate) fn answer(&mut self, request: Request) -> Answer {
         self.try_answer(request).unwrap_or_else(Answer::Failed)
     }
 
     fn try_answer(&mut self, request: Request) -> Result<Answer, Failure> {
+        if let Request::RecordSale(_) | Request::PublishProducts(_) | Request::Catalog { .. } | Request::CatalogCounts =
+            &request
+        {
+            self.views.refresh_catalog();
+        }
         Ok(match request {
             Request::RecordSale(order) => self.record_sale(&order)?,
-            Request::Sales { limit, before } => Answer::Sales(self.sales_list(limit, before)),
+            Request::Sales { limit, before } => Answer::Sales(self.list_sales(limit, before)?),
             Request::Sale(sale) => {
-                let record = self.sales.get(&sale).ok_or_else(|| {
+                let record = self.sale_record(&sale)?.ok_or_else(|| {
                     Failure::new(FailureCode::ENotFound, format!("this device recorded no sale {sale}"))
                 })?;
-                Answer::Sale(self.sale_view(record))
+                Answer::Sale(self.sale_view(&record))
             }
             Request::Catalog { stall, query, limit } => Answer::Products(self.search(stall.as_deref(), &query, limit)),
             Request::CatalogCounts => Answer::CatalogCounts(self.catalog_counts()),
@@ -85,7 +85,8 @@ impl<S: Store> Engine<S> {
             Request::Settle { dry_run } => Answer::Settlement(self.settle(dry_run)?),
             Request::Ledger => Answer::Ledger(self.ledger()?),
             Request::Statements => Answer::Statements(
-                self.statements()
+                self.sales
+                    .statements()
                     .into_iter()
                     .map(|statement| StatementView {
                         stall: statement.stall.clone(),
@@ -118,37 +119,23 @@ impl<S: Store> Engine<S> {
         })
     }
 
-    fn sales_list(&self, limit: usize, before: Option<SaleId>) -> Vec<super::SaleView> {
-        let mut records: Vec<_> = self.sales.values().collect();
-        let order = |record: &super::SaleRecord| (record.view.recorded_at, record.incarnation.clone(), record.sequence);
-        records.sort_by_key(|record| std::cmp::Reverse(order(record)));
-        let start = before
-            .and_then(|before| records.iter().position(|record| record.view.sale == before))
-            .map_or(0, |index| index + 1);
-        records.into_iter().skip(start).take(limit).map(|record| self.sale_view(record)).collect()
-    }
-
-    fn search(&mut self, stall: Option<&str>, query: &str, limit: usize) -> Vec<ProductView> {
+    fn search(&self, stall: Option<&str>, query: &str, limit: usize) -> Vec<ProductView> {
         let words: Vec<String> = query.split_whitespace().map(str::to_lowercase).collect();
-        self.views
-            .catalog()
-            .iter()
-            .filter(|((owner, _), _)| stall.is_none_or(|stall| stall == owner))
-            .filter(|((_, sku), product)| {
-                let text = format!("{} {}", product.name, sku).to_lowercase();
+        let stalls = self.views.catalog().stalls().filter(|(name, _)| stall.is_none_or(|stall| stall == *name));
+        stalls
+            .flat_map(|(name, catalog)| catalog.products().map(move |product| (name, product)))
+            .filter(|(_, product)| {
+                let text = format!("{} {}", product.name, product.sku).to_lowercase();
                 words.iter().all(|word| text.contains(word.as_str()))
             })
             .take(limit)
-            .map(|((owner, _), product)| product_view(owner, product))
+            .map(|(name, product)| product_view(name, product))
             .collect()
     }
 
-    fn catalog_counts(&mut self) -> Vec<(String, usize)> {
-        let mut counts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-        for (stall, _) in self.views.catalog().keys() {
-            *counts.entry(stall.clone()).or_insert(0) += 1;
-        }
-        counts.into_iter().collect()
+    fn catalog_counts(&self) -> Vec<(String, usize)> {
+        let stalls = self.views.catalog().stalls().map(|(name, catalog)| (name.to_owned(), catalog.products().len()));
+        stalls.filter(|(_, count)| *count > 0).collect()
     }
 
     /// The own certificate, where it allows something now; expiry ends granting and publishing.
@@ -192,21 +179,20 @@ impl<S: Store> Engine<S> {
             }
         }
         // What is offered already under the same SKU and unchanged needs no new entry.
+        let offered = self.views.catalog().stall(&certificate.stall);
+        let known = |sku: &str| offered.and_then(|offered| offered.get(sku));
         let changed: Vec<&ProductView> = products
             .iter()
-            .filter(|product| {
-                let key = (certificate.stall.clone(), product.sku.clone());
-                self.views.catalog().get(&key).is_none_or(|known| *known != to_product(product))
-            })
+            .filter(|product| known(&product.sku).is_none_or(|known| **known != to_product(product)))
             .collect();
         for chunk in changed.chunks(PRODUCTS_PER_ENTRY) {
             let skus: BTreeSet<&str> = chunk.iter().map(|product| product.sku.as_str()).collect();
-            let replaces = self.views.product_entries(&certificate.stall, &skus);
+            let replaces = self.views.catalog().entries_offering(&certificate.stall, &skus);
             let message = payload::Products {
                 products: chunk.iter().map(|product| to_product(product)).collect(),
                 replaces: replaces.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
             };
-            self.append_public(Lane::CATALOG, Kind::PRODUCTS, encode(&message)).map_err(failed)?;
+            self.append_public(Lane::CATALOG, Kind::PRODUCTS, encode(&message))?;
         }
         self.notice(super::Notice::Catalog);
         Ok(())
@@ -260,15 +246,6 @@ impl<S: Store> Engine<S> {
         let certificate = self.views.membership.certificate(&own);
         let market = self.views.market();
         let (held_entries, held_bytes, own_waiting, own_copied) = self.custody_figures();
-        let mut sales = SalesCount { recorded: self.sales.len(), ..SalesCount::default() };
-        for record in self.sales.values() {
-            match self.sale_view(record).state {
-                SaleState::ThisDevice => {}
-                SaleState::Copied => sales.copied += 1,
-                SaleState::AtTheHub => sales.at_the_hub += 1,
-                SaleState::Settled => sales.settled += 1,
-            }
-        }
         let peers = self
             .links
             .iter()
@@ -342,7 +319,7 @@ impl<S: Store> Engine<S> {
             discovered: self.book.discovered(),
             joined_after_ms: self.joined_at.map(|at| at.saturating_sub(self.started.monotonic_ms)),
             join_code: self.join_code(),
-            sales,
+            sales: self.sales.counts(),
             checkpoint: self.views.coverage.latest().map_or(0, |(checkpoint, _)| checkpoint.number),
             traffic: TrafficView { sent: self.sent_bytes, received: self.received_bytes },
             seal_key: hex::encode(self.seal_key.public()),
@@ -386,7 +363,7 @@ impl<S: Store> Engine<S> {
         let bytes = certificate.to_payload();
         // What this device would not take from others, it doesn't write.
         Certificate::from_payload(&bytes).map_err(|error| invalid(error.to_string()))?;
-        self.append_public(Lane::CONTROL, Kind::CERTIFICATE, bytes).map_err(failed)?;
+        self.append_public(Lane::CONTROL, Kind::CERTIFICATE, bytes)?;
         Ok(())
     }
 
@@ -394,7 +371,7 @@ impl<S: Store> Engine<S> {
         self.check_say(&device)?;
         let line = write_line(&self.line_of(device));
         let message = payload::Revocation { device: device.as_bytes().to_vec(), line, reason, below_standing: false };
-        self.append_public(Lane::CONTROL, Kind::REVOCATION, encode(&message)).map_err(failed)?;
+        self.append_public(Lane::CONTROL, Kind::REVOCATION, encode(&message))?;
         Ok(())
     }
 
@@ -404,7 +381,7 @@ impl<S: Store> Engine<S> {
             return Err(Failure::new(FailureCode::ENotHub, "only a hub can raise a line"));
         }
         let message = payload::Raise { device: device.as_bytes().to_vec(), line: write_line(&self.line_of(device)) };
-        self.append_public(Lane::CONTROL, Kind::RAISE, encode(&message)).map_err(failed)?;
+        self.append_public(Lane::CONTROL, Kind::RAISE, encode(&message))?;
         Ok(())
     }
 
@@ -416,7 +393,7 @@ impl<S: Store> Engine<S> {
         };
         let device = device.as_bytes().to_vec();
         let message = payload::Readmission { device, incarnation: incarnation.as_bytes().to_vec() };
-        self.append_public(Lane::CONTROL, Kind::READMISSION, encode(&message)).map_err(failed)?;
+        self.append_public(Lane::CONTROL, Kind::READMISSION, encode(&message))?;
         Ok(())
     }
 
@@ -436,7 +413,7 @@ impl<S: Store> Engine<S> {
         self.valid_certificate(Scope::POLICY)?;
         let replaces = self.views.policies_in_force().iter().map(|hash| hash.as_bytes().to_vec()).collect();
         let message = super::market::read_policy(view, replaces)?;
-        self.append_public(Lane::CONTROL, Kind::POLICY, encode(&message)).map_err(failed)?;
+        self.append_public(Lane::CONTROL, Kind::POLICY, encode(&message))?;
         Ok(())
     }
 

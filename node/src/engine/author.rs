@@ -93,6 +93,7 @@ impl<S: Store> Engine<S> {
             entry: appended.entry,
         };
         self.views.insert(&held);
+        self.books.reconciled = None;
         self.grown.insert(name, None);
         Ok(held)
     }

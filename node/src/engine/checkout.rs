@@ -1,19 +1,19 @@
 //! Checkout: from an order to a recorded sale, on this device alone.
 
-use std::collections::BTreeSet;
-
 use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::money;
 use stallmesh_protocol::payload::{self, Product};
-use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, SaleId};
+use stallmesh_protocol::{Kind, Lane, SaleId};
 
 use super::author::{Parts, position_text};
+use super::sales::SaleRecord;
+use super::views::position;
 use super::{
-    Answer, Engine, Failure, FailureCode, Notice, OrderLine, SaleLineView, SaleOrder, SaleRecord, SaleState, SaleView,
-    TenderKind, TenderView,
+    Answer, Engine, Failure, FailureCode, OrderLine, SaleLineView, SaleOrder, SaleState, SaleView, TenderKind,
+    TenderView,
 };
-use crate::store::{Store, StoreError, Table};
+use crate::store::Store;
 
 /// The most lines and tenders of one sale.
 const LINES_MAX: usize = 500;
@@ -33,16 +33,6 @@ fn amount_error(error: money::MoneyError) -> Failure {
 }
 
 impl<S: Store> Engine<S> {
-    pub(crate) fn load_sales(&mut self) -> Result<(), StoreError> {
-        for (key, value) in self.overlay.scan_prefix(Table::Sales, b"s")? {
-            if let (Ok(sale), Ok(record)) = (SaleId::try_from(&key[1..]), serde_json::from_slice::<SaleRecord>(&value))
-            {
-                self.sales.insert(sale, record);
-            }
-        }
-        Ok(())
-    }
-
     /// Records a sale; the same request twice is one sale.
     pub(crate) fn record_sale(&mut self, order: &SaleOrder) -> Outcome<Answer> {
         let own = self.device.id();
@@ -57,9 +47,10 @@ impl<S: Store> Engine<S> {
         }
         let sale = SaleId::derive(&certificate.stall, &order.idempotency_key);
         let order_hash = order_hash(order);
-        if let Some(known) = self.sales.get(&sale) {
+        let known = self.sale_record(&sale)?;
+        if let Some(known) = known {
             if known.order_hash == order_hash {
-                return Ok(Answer::Sale(self.sale_view(known)));
+                return Ok(Answer::Sale(self.sale_view(&known)));
             }
             return Err(Failure::new(
                 FailureCode::EConflict,
@@ -123,21 +114,19 @@ impl<S: Store> Engine<S> {
         };
         let record = SaleRecord {
             order_hash,
+            number: self.next_sale_number(),
             author: held.log.author.to_string(),
             incarnation: held.log.incarnation.to_string(),
             sequence: held.sequence,
             hash: held.hash.to_string(),
             view: view.clone(),
         };
-        let value = serde_json::to_vec(&record).unwrap_or_default();
-        self.overlay.put(Table::Sales, [b"s".as_slice(), sale.as_bytes()].concat(), value);
-        self.sales.insert(sale, record);
-        self.notice(Notice::Sale { sale: sale.to_string(), state: SaleState::ThisDevice, copies: 0 });
+        self.keep_sale(&record, &position(&held));
         Ok(Answer::Sale(view))
     }
 
     /// Prices an order by the own stall's catalog and the market's terms.
-    fn price(&mut self, order: &SaleOrder, stall: &str) -> Outcome<(payload::Sale, Vec<SaleLineView>)> {
+    fn price(&self, order: &SaleOrder, stall: &str) -> Outcome<(payload::Sale, Vec<SaleLineView>)> {
         if order.lines.is_empty() || order.lines.len() > LINES_MAX {
             return Err(invalid(format!("lines: there must be 1 to {LINES_MAX}")));
         }
@@ -148,18 +137,18 @@ impl<S: Store> Engine<S> {
         }
         let policy = self.views.policy();
         let currency = self.views.market().map(|market| market.currency.clone()).unwrap_or_default();
-        let mut message =
-            payload::Sale { currency, catalog_version: self.catalog_version(stall), ..payload::Sale::default() };
+        let catalog = self.views.catalog().stall(stall);
+        let catalog_version = catalog.map(|catalog| catalog.version().to_vec()).unwrap_or_default();
+        let mut message = payload::Sale { currency, catalog_version, ..payload::Sale::default() };
         let mut views = Vec::with_capacity(order.lines.len());
         for (index, line) in order.lines.iter().enumerate() {
-            let key = (stall.to_owned(), line.sku.clone());
-            let Some(product) = self.views.catalog().get(&key).cloned() else {
+            let Some(product) = catalog.and_then(|catalog| catalog.get(&line.sku)) else {
                 return Err(Failure::new(
                     FailureCode::ENotFound,
                     format!("lines[{index}].sku: `{}` is not in this stall's catalog", line.sku),
                 ));
             };
-            let priced = price_line(index, line, &product, &policy)?;
+            let priced = price_line(index, line, product, &policy)?;
             let add =
                 |sum: u64, amount: u64| sum.checked_add(amount).ok_or(money::MoneyError::Range).map_err(amount_error);
             message.subtotal = add(message.subtotal, priced.gross)?;
@@ -180,17 +169,6 @@ impl<S: Store> Engine<S> {
             return Err(amount_error(money::MoneyError::Range));
         }
         Ok((message, views))
-    }
-
-    /// A hash over what the stall offers: the hub recomputes with the same version.
-    fn catalog_version(&mut self, stall: &str) -> Vec<u8> {
-        // The newest entries that make up the stall's catalog name it.
-        let skus: BTreeSet<String> =
-            self.views.catalog().keys().filter(|(owner, _)| owner == stall).map(|(_, sku)| sku.clone()).collect();
-        let skus: BTreeSet<&str> = skus.iter().map(String::as_str).collect();
-        let entries = self.views.product_entries(stall, &skus);
-        let hasher = Hasher::new(Domain::Clock);
-        entries.iter().fold(hasher, |hasher, hash| hasher.bytes(hash.as_bytes())).finish().prefix().to_vec()
     }
 
     fn tenders(&self, order: &SaleOrder, total: u64) -> Outcome<Vec<payload::Tender>> {
@@ -240,53 +218,6 @@ impl<S: Store> Engine<S> {
         }
         Ok(tenders)
     }
-
-    /// A sale as it stands now.
-    pub(crate) fn sale_view(&self, record: &SaleRecord) -> SaleView {
-        let mut view = record.view.clone();
-        let Some((log, head)) = sale_position(record) else { return view };
-        view.copies = self.copies_of(&log, head.sequence);
-        view.state = if self.is_settled(&log, head.sequence) {
-            SaleState::Settled
-        } else if self.is_received(&log, head) {
-            SaleState::AtTheHub
-        } else if view.copies > 0 {
-            SaleState::Copied
-        } else {
-            SaleState::ThisDevice
-        };
-        view
-    }
-
-    /// Tells listeners of own sales whose state may have changed: those of one log.
-    pub(crate) fn notice_sales(&mut self, log: &LogName) {
-        let changed: Vec<(SaleId, SaleView)> = self
-            .sales
-            .iter()
-            .filter(|(_, record)| sale_position(record).is_some_and(|(name, _)| name == *log))
-            .map(|(sale, record)| (*sale, self.sale_view(record)))
-            .collect();
-        for (sale, view) in changed {
-            let known = self.sales.get(&sale).map(|record| (record.view.state, record.view.copies));
-            if known == Some((view.state, view.copies)) {
-                continue;
-            }
-            self.notice(Notice::Sale { sale: sale.to_string(), state: view.state, copies: view.copies });
-            if let Some(record) = self.sales.get_mut(&sale) {
-                (record.view.state, record.view.copies) = (view.state, view.copies);
-            }
-        }
-    }
-}
-
-/// Where a recorded sale's entry stands.
-pub(crate) fn sale_position(record: &SaleRecord) -> Option<(LogName, Head)> {
-    let author: DeviceId = record.author.parse().ok()?;
-    let incarnation: Incarnation = record.incarnation.parse().ok()?;
-    let mut hash = [0; 32];
-    hex::decode_to_slice(&record.hash, &mut hash).ok()?;
-    let head = Head { sequence: record.sequence, hash: Hash::from_bytes(hash) };
-    Some((LogName { author, incarnation, lane: Lane::SALES }, head))
 }
 
 fn order_hash(order: &SaleOrder) -> String {

@@ -12,7 +12,7 @@ use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::page::VerifiedPage;
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
-use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, wire};
+use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, wire};
 
 use super::logs::{Held, Inserted, Run};
 use super::{Engine, Notice};
@@ -56,9 +56,38 @@ pub(crate) struct Custody {
     refused: BTreeMap<SessionId, (u64, String)>,
     /// Bytes of others' sealed entries.
     held_bytes: u64,
+    /// Logs that may have something to hand over.
+    dirty: BTreeSet<LogName>,
+    /// All of them may: somebody came or went, or says other things of itself.
+    all_dirty: bool,
+    /// Logs of which more is to be handed over when a bulk stream has room.
+    unfinished: BTreeSet<LogName>,
+    /// Which incarnation of a neighbour said what it holds.
+    holders: BTreeMap<DeviceId, Incarnation>,
 }
 
 impl Custody {
+    /// A log may have something to hand over.
+    pub(crate) fn mark(&mut self, log: LogName) {
+        self.dirty.insert(log);
+    }
+
+    /// Any log may have something to hand over.
+    pub(crate) fn mark_all(&mut self) {
+        self.all_dirty = true;
+    }
+
+    /// A bulk stream has room again.
+    pub(crate) fn room_was_made(&mut self) {
+        self.dirty.append(&mut self.unfinished);
+    }
+
+    /// Whether this incarnation of a neighbour is another one than what is known of its copies came from. A restarted
+    /// neighbour says anew what it holds: its disk may be an older one.
+    fn is_new_holder(&mut self, peer: DeviceId, incarnation: Incarnation) -> bool {
+        self.holders.insert(peer, incarnation).is_some_and(|before| before != incarnation)
+    }
+
     pub(crate) fn forget_session(&mut self, session: SessionId) {
         self.sent.remove(&session);
         self.keys_sent.retain(|(other, _, _)| *other != session);
@@ -142,18 +171,7 @@ impl<S: Store> Engine<S> {
 
     /// Parts of a run that the hub doesn't have, as far as is known.
     fn waiting_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
-        let mut waiting = vec![(run.from, run.to)];
-        for (from, to) in self.received_of(log, run) {
-            waiting = waiting
-                .into_iter()
-                .flat_map(|(low, high)| {
-                    let before = (low < from).then(|| (low, high.min(from - 1)));
-                    let after = (high > to).then(|| (low.max(to + 1), high));
-                    [before, after].into_iter().flatten().filter(|(low, high)| low <= high)
-                })
-                .collect();
-        }
-        waiting
+        without(&[(run.from, run.to)], &self.received_of(log, run))
     }
 
     /// Whether a session's peer should hold a log's waiting entries.
@@ -219,39 +237,65 @@ impl<S: Store> Engine<S> {
 
     /// Sends waiting sealed entries to whoever should hold them, the newest first, as far as there is room.
     pub(crate) fn push_custody(&mut self) {
-        let sessions: Vec<SessionId> =
-            self.links.iter().filter(|(_, link)| link.greeted).map(|(link, _)| SessionId(link.0)).collect();
+        if !self.custody.all_dirty && self.custody.dirty.is_empty() {
+            return;
+        }
+        let sessions: Vec<(SessionId, DeviceId)> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.greeted)
+            .map(|(link, state)| (SessionId(link.0), state.peer))
+            .collect();
         if sessions.is_empty() {
             return;
         }
-        let now = self.now.monotonic_ms;
+        let dirty = std::mem::take(&mut self.custody.dirty);
+        let all = std::mem::take(&mut self.custody.all_dirty);
         let logs: Vec<(LogName, Vec<Run>)> = self
             .logs
             .iter()
-            .filter(|(name, _)| name.lane.is_sealed())
+            .filter(|(name, _)| name.lane.is_sealed() && (all || dirty.contains(name)))
             .map(|(name, record)| (*name, record.runs.clone()))
             .collect();
         for (log, runs) in logs {
             for run in runs.iter().rev() {
                 let waiting = self.waiting_of(&log, run);
-                for session in &sessions {
-                    if self.custody.refused.get(session).is_some_and(|(until, _)| *until > now) {
-                        continue;
-                    }
-                    // An author that lost its entries gets all of them, received or not.
-                    let whole = [(run.from, run.to)];
-                    let returning = self.peer_of(*session) == Some(log.author);
-                    let wanted: &[(u64, u64)] = if returning { &whole } else { &waiting };
-                    if !wanted.is_empty() && self.should_hold(*session, &log) {
-                        self.push_run(*session, &log, run, wanted);
-                    }
+                for (session, peer) in &sessions {
+                    self.push_run_to(*session, *peer, &log, run, &waiting);
                 }
             }
         }
     }
 
-    /// Sends what of a run was not sent on this session yet: first what is newer than what was, then older.
-    fn push_run(&mut self, session: SessionId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
+    fn push_run_to(&mut self, session: SessionId, peer: DeviceId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
+        let refused = self.custody.refused.get(&session);
+        if refused.is_some_and(|(until, _)| *until > self.now.monotonic_ms) || !self.should_hold(session, log) {
+            return;
+        }
+        // An author that lost its entries gets all of them, received or not; others what they don't say they hold.
+        let wanted =
+            if peer == log.author { vec![(run.from, run.to)] } else { self.lacked_by(peer, log, run, waiting) };
+        if !wanted.is_empty() && !self.push_run(session, log, run, &wanted) {
+            self.custody.unfinished.insert(*log);
+        }
+    }
+
+    /// Of some ranges of a run, those that a neighbour doesn't say it holds.
+    fn lacked_by(&self, peer: DeviceId, log: &LogName, run: &Run, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let held = self.custody.copies.get(log).and_then(|copies| copies.get(&peer));
+        match held {
+            // In a log with branches a sequence doesn't say which entry.
+            Some(held) if !self.logs.is_branched(log, run.from, run.to) => {
+                let held: Vec<(u64, u64)> = held.iter().map(|interval| (interval.from, interval.to)).collect();
+                without(ranges, &held)
+            }
+            _ => ranges.to_vec(),
+        }
+    }
+
+    /// Sends what of a run was not sent on this session yet: first what is newer than what was, then older. False where
+    /// the rest waits for room.
+    fn push_run(&mut self, session: SessionId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) -> bool {
         let first = if self.logs.is_branched(log, run.from, run.to) {
             let first = self.logs.entries(&self.overlay, log, run, run.from, run.from, 1);
             self.guard(first).and_then(|first| Some(first.first()?.hash))
@@ -259,8 +303,8 @@ impl<S: Store> Engine<S> {
             None
         };
         let key: RunKey = (*log, run.from, run.previous, first);
-        let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return };
-        let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return };
+        let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return true };
+        let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return true };
         loop {
             let sent = self.custody.sent.entry(session).or_default().get(&key).copied();
             let (from, to, budget) = match sent {
@@ -269,14 +313,14 @@ impl<S: Store> Engine<S> {
                 Some((low, _)) if low > oldest => {
                     let room = self.replica.as_ref().map_or(0, |replica| replica.bulk_room(session));
                     if room < OLDER_BYTES {
-                        return;
+                        return false;
                     }
                     (self.older_start(log, run, oldest, low - 1), low - 1, OLDER_BYTES * 2)
                 }
-                Some(_) => return,
+                Some(_) => return true,
             };
             let page = self.logs.page(&self.overlay, log, from, to, Some(run), budget);
-            let Some(page) = self.guard(page).flatten() else { return };
+            let Some(page) = self.guard(page).flatten() else { return true };
             let last = page.last();
             for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
                 if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
@@ -390,6 +434,7 @@ impl<S: Store> Engine<S> {
             Some(Inserted::Gap | Inserted::Diverges) | None => return,
         }
         self.custody.brought.entry(log).or_default().insert(peer);
+        self.custody.mark(log);
         if hub {
             self.note_end(log, Head { sequence: interval.to, hash: interval.hash });
             self.acknowledge_log(session, log);
@@ -433,29 +478,37 @@ impl<S: Store> Engine<S> {
 
     pub(crate) fn custody_tick(&mut self) {
         let now = self.now.monotonic_ms;
+        let refused = self.custody.refused.len();
         self.custody.refused.retain(|_, (until, _)| *until > now);
+        if self.custody.refused.len() < refused {
+            self.custody.mark_all();
+        }
     }
 
     /// A neighbour holds entries until the hub has them.
-    pub(crate) fn custody_taken(&mut self, session: SessionId, log: LogName, intervals: Vec<Interval>) {
+    pub(crate) fn custody_taken(&mut self, session: SessionId, log: LogName, intervals: &[Interval]) {
         let Some(peer) = self.peer_of(session) else { return };
         let held = self.custody.copies.entry(log).or_default().entry(peer).or_default();
         for interval in intervals {
-            if !held.contains(&interval) {
-                held.push(interval);
+            if !held.contains(interval) {
+                held.push(*interval);
             }
         }
         merge(held);
         if log.author == self.device.id() {
-            self.notice_sales(&log);
+            self.copies_changed(&log, intervals);
         }
     }
 
     /// A peer offers what it holds of this device's own entries, or for the hub.
     pub(crate) fn offered(&mut self, session: SessionId, log: LogName, intervals: &[Interval]) {
-        let wanted = log.author == self.device.id() || self.is_hub();
-        if !wanted || !log.lane.is_sealed() {
+        let own = log.author == self.device.id();
+        if !(own || self.is_hub()) || !log.lane.is_sealed() {
             return;
+        }
+        if own {
+            // What a neighbour offers it holds: known again after a restart, on whichever side.
+            self.custody_taken(session, log, intervals);
         }
         for interval in intervals {
             let head = Head { sequence: interval.to, hash: interval.hash };
@@ -511,7 +564,7 @@ impl<S: Store> Engine<S> {
         self.overlay.put(Table::Custody, key, message.encode_to_vec());
         self.custody.received.insert(log, acknowledgement);
         if log.author == self.device.id() {
-            self.notice_sales(&log);
+            self.received_changed(&log);
         }
         self.pass_on(log, session);
     }
@@ -651,8 +704,12 @@ impl<S: Store> Engine<S> {
     }
 
     /// A session has begun: what it may be missing, and what we may.
-    pub(crate) fn session_began(&mut self, session: SessionId, peer: DeviceId) {
+    pub(crate) fn session_began(&mut self, session: SessionId, peer: DeviceId, incarnation: Incarnation) {
         let own = self.device.id();
+        self.custody.mark_all();
+        if self.custody.is_new_holder(peer, incarnation) {
+            self.forget_copies(peer);
+        }
         let waiting: Vec<LogName> = self
             .logs
             .iter()
@@ -673,6 +730,22 @@ impl<S: Store> Engine<S> {
             if !waiting.is_empty() && !self.views.membership.is_revoked(&peer) {
                 replica.ask_acknowledgements(session, &waiting);
             }
+        }
+    }
+
+    /// What a neighbour held is not known any more.
+    fn forget_copies(&mut self, peer: DeviceId) {
+        let own = self.device.id();
+        let mut changed = Vec::new();
+        for (log, copies) in &mut self.custody.copies {
+            if let Some(intervals) = copies.remove(&peer)
+                && log.author == own
+            {
+                changed.push((*log, intervals));
+            }
+        }
+        for (log, intervals) in changed {
+            self.copies_changed(&log, &intervals);
         }
     }
 
@@ -715,14 +788,15 @@ impl<S: Store> Engine<S> {
         let (mut held, mut waiting, mut copied) = (0, 0, 0);
         for (name, record) in self.logs.iter().filter(|(name, _)| name.lane.is_sealed()) {
             for run in &record.runs {
-                for (from, to) in self.waiting_of(name, run) {
-                    let count = to - from + 1;
-                    if name.author == own {
-                        waiting += count;
-                        copied += (from..=to).filter(|sequence| self.copies_of(name, *sequence) > 0).count() as u64;
-                    } else if !self.is_hub() {
-                        held += count;
-                    }
+                let ranges = self.waiting_of(name, run);
+                let count = length(&ranges);
+                if name.author == own {
+                    waiting += count;
+                    let copies = self.custody.copies.get(name).into_iter().flat_map(BTreeMap::values).flatten();
+                    let copies: Vec<(u64, u64)> = copies.map(|interval| (interval.from, interval.to)).collect();
+                    copied += count - length(&without(&ranges, &copies));
+                } else if !self.is_hub() {
+                    held += count;
                 }
             }
         }
@@ -752,6 +826,23 @@ impl<S: Store> Engine<S> {
             self.alarm(super::links::clone_alarm(&device, &name, &one, &other));
         }
     }
+}
+
+/// What is left of ranges without others.
+fn without(ranges: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    taken.iter().fold(ranges.to_vec(), |left, (from, to)| {
+        left.into_iter()
+            .flat_map(|(low, high)| {
+                let before = (low < *from).then(|| (low, high.min(from - 1)));
+                let after = (high > *to).then(|| (low.max(to + 1), high));
+                [before, after].into_iter().flatten()
+            })
+            .collect()
+    })
+}
+
+fn length(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(from, to)| to - from + 1).sum()
 }
 
 /// Joins intervals that overlap or touch; the hash of the later end stands for both.

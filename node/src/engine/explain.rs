@@ -4,7 +4,6 @@ use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::replica::SessionId;
 use stallmesh_protocol::{DeviceId, Hash, Lane, SaleId};
 
-use super::checkout::sale_position;
 use super::{Engine, ExplainSubject, ExplainView, SaleState};
 use crate::store::{Store, Table};
 
@@ -79,11 +78,11 @@ impl<S: Store> Engine<S> {
     }
 
     fn explain_sale(&self, sale: &SaleId) -> ExplainView {
-        let Some(record) = self.sales.get(sale) else {
+        let Ok(Some(record)) = self.sale_record(sale) else {
             return because("unknown", vec!["this device recorded no such sale".into()]);
         };
-        let view = self.sale_view(record);
-        let Some((log, _)) = sale_position(record) else {
+        let view = self.sale_view(&record);
+        let Some(at) = record.position() else {
             return because("unknown", vec!["its record is damaged".into()]);
         };
         match view.state {
@@ -92,7 +91,11 @@ impl<S: Store> Engine<S> {
                 "waiting_for_hub",
                 vec!["the hub has it and has signed for it; it will be in the next settlement".into()],
             ),
-            SaleState::Copied | SaleState::ThisDevice => self.explain_waiting(&log, view.copies),
+            SaleState::Copied | SaleState::ThisDevice => self.explain_waiting(&at.log, view.copies),
+            SaleState::InSuspense => because(
+                "in_suspense",
+                vec!["a settlement has read it and can't post it yet; the statement says why".into()],
+            ),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a hub does: admits devices, writes checkpoints, settles. And what every device does with its word.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use stallmesh_protocol::certificate::{Certificate, NAME_MAX, Role, Scope, Scopes};
 use stallmesh_protocol::checkpoint::{LogUpdate, ProvenLeaf};
@@ -30,8 +31,21 @@ use crate::store::{Store, Table};
 const ASKING_MAX: usize = 200;
 /// Bytes of closing inputs in one entry.
 const INPUT_BYTES_MAX: usize = 48 * 1024;
+/// Statements that one entry names: a stall's slug has at most 60 bytes.
+const STATEMENTS_MAX: usize = 400;
 /// How far the kept floor of trusted time may lag, in milliseconds.
 const CLOCK_EVERY_MS: u64 = 60_000;
+/// Read keys last for a day of 24 hours, in UTC.
+const DAY_MS: u64 = 24 * 3_600_000;
+
+/// What a hub has worked out and would rather not work out again.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    /// Sales that were opened: opening costs more than everything else.
+    opened: BTreeMap<Position, payload::Sale>,
+    /// F over what was held then; gone when anything is written or changes its standing.
+    pub(crate) reconciled: Option<Arc<Reconciliation>>,
+}
 
 impl<S: Store> Engine<S> {
     /// A checkpoint says what time it is: kept, so that a restart doesn't forget it.
@@ -54,6 +68,7 @@ impl<S: Store> Engine<S> {
     pub(crate) fn after_refresh(&mut self) {
         self.ensure_stall_key();
         self.fetch_statements();
+        self.read_statements();
         if self.is_hub() {
             self.admit_waiting();
             self.publish_waiting_statements();
@@ -72,7 +87,10 @@ impl<S: Store> Engine<S> {
         if !owns {
             return;
         }
-        let day = u32::try_from(self.time() / (24 * 3_600_000)).unwrap_or(0);
+        let time = self.time();
+        let day = u32::try_from(time / DAY_MS).unwrap_or(0);
+        // The next day's key is due when that day begins, whether or not anything else happens then.
+        self.stall_key_at = Some(self.now.monotonic_ms + DAY_MS - time % DAY_MS);
         let readers: Vec<[u8; 32]> = self
             .views
             .membership
@@ -108,6 +126,12 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    pub(crate) fn stall_key_tick(&mut self) {
+        if self.stall_key_at.take_if(|at| *at <= self.now.monotonic_ms).is_some() {
+            self.ensure_stall_key();
+        }
+    }
+
     /// Keys that this node could open a sealed log's day keys with.
     pub(crate) fn reading_keys(&self, log: &LogName) -> Vec<SealKey> {
         let mut keys: Vec<SealKey> = self.opening_key.iter().cloned().collect();
@@ -118,7 +142,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// A stall's read keys, as far as they are wrapped to this device.
-    fn stall_read_keys(&self, stall: &str) -> Vec<SealKey> {
+    pub(crate) fn stall_read_keys(&self, stall: &str) -> Vec<SealKey> {
         let own = self.seal_key.public();
         self.views
             .stall_keys(stall)
@@ -576,8 +600,26 @@ impl<S: Store> Engine<S> {
     }
 
     fn fact(&mut self, held: &Held, connected: bool) -> Fact {
-        let sale = self.open_part(held, Part::Money).and_then(|bytes| read_sale(&bytes));
+        let at = position(held);
+        let sale = match self.books.opened.get(&at) {
+            Some(sale) => Ok(sale.clone()),
+            None => self.open_part(held, Part::Money).and_then(|bytes| read_sale(&bytes)),
+        };
+        // What can't be opened yet may be later: its key entry is on its way.
+        if let Ok(sale) = &sale {
+            self.books.opened.entry(at).or_insert_with(|| sale.clone());
+        }
         judge(&self.views, &self.ancestry(), held, sale, connected)
+    }
+
+    /// F over all that is held now; computed once for each change.
+    fn reconciled(&mut self) -> Arc<Reconciliation> {
+        if let Some(known) = &self.books.reconciled {
+            return known.clone();
+        }
+        let result = Arc::new(reconcile(self.facts(), &self.terms()));
+        self.books.reconciled = Some(result.clone());
+        result
     }
 
     fn published_rows(&mut self) -> (u64, String, Vec<Row>) {
@@ -614,9 +656,8 @@ impl<S: Store> Engine<S> {
     /// The ledger as it would stand now.
     pub(crate) fn ledger(&mut self) -> Result<LedgerView, Failure> {
         self.hub_certificate()?;
-        let facts = self.facts();
-        let received = facts.len();
-        let result = reconcile(facts, &self.terms());
+        let result = self.reconciled();
+        let received = result.outcomes.len();
         let (number, _, _) = self.published_rows();
         Ok(LedgerView {
             balances: balances(&result.rows)
@@ -634,14 +675,13 @@ impl<S: Store> Engine<S> {
     /// Closes a batch, or says what it would be.
     pub(crate) fn settle(&mut self, dry_run: bool) -> Result<SettlementView, Failure> {
         self.hub_certificate()?;
-        let unwritable = |error: EngineError| Failure::new(FailureCode::EUnavailable, error.to_string());
         if !dry_run {
             // The closing names a checkpoint that covers everything that it reads.
             self.checkpoint();
         }
         let market = self.market.ok_or_else(|| Failure::new(FailureCode::ENotMember, "no market"))?;
         let terms = self.terms();
-        let result = reconcile(self.facts(), &terms);
+        let result = self.reconciled();
         let (last, previous, published) = self.published_rows();
         let rows = batch(&result.rows, &published);
         let number = last + 1;
@@ -680,22 +720,26 @@ impl<S: Store> Engine<S> {
         if dry_run {
             return Ok(view);
         }
-        let closing = self.write_closing(number, &previous, digest).map_err(unwritable)?;
+        let closing = self.write_closing(number, &previous, digest)?;
         let mut blobs = Vec::new();
         for statement in &statements {
-            match self.seal_statement(statement).map_err(unwritable)? {
+            match self.seal_statement(statement)? {
                 Some(blob) => blobs.push(blob),
                 // Its stall's read key has not come this far: sealed and published when it does.
                 None => self.overlay.put(Table::Closings, waiting_key(number, &statement.stall), statement.to_bytes()),
             }
         }
-        let message = payload::Settlement {
-            number,
-            closing: closing.as_bytes().to_vec(),
-            digest: digest.as_bytes().to_vec(),
-            statements: blobs,
-        };
-        self.append_public(Lane::CONTROL, Kind::SETTLEMENT, encode(&message)).map_err(unwritable)?;
+        // Each entry names as many statements as a payload holds; a settlement without any is published, too.
+        let chunks = if blobs.is_empty() { vec![Vec::new()] } else { chunked(blobs) };
+        for statements in chunks {
+            let message = payload::Settlement {
+                number,
+                closing: closing.as_bytes().to_vec(),
+                digest: digest.as_bytes().to_vec(),
+                statements,
+            };
+            self.append_public(Lane::CONTROL, Kind::SETTLEMENT, encode(&message))?;
+        }
         let closed = ClosedBatch { number, digest: digest.to_string(), closing: closing.to_string(), rows };
         let value = serde_json::to_vec(&closed).unwrap_or_default();
         self.overlay.put(Table::Closings, [b"c".as_slice(), &number.to_be_bytes()].concat(), value);
@@ -854,43 +898,8 @@ impl<S: Store> Engine<S> {
             .map(|published| published.message.number);
         if let Some(number) = number {
             self.notice(Notice::Settled { number });
-            let logs: Vec<LogName> = self.logs.of_author(self.device.id()).map(|(name, _)| *name).collect();
-            for log in logs {
-                self.notice_sales(&log);
-            }
+            self.read_statements();
         }
-    }
-
-    /// The own stall's statements, as far as they are here and can be opened.
-    pub(crate) fn statements(&self) -> Vec<Statement> {
-        let own = self.device.id();
-        let Some(stall) = self.views.membership.stall(&own) else { return Vec::new() };
-        let keys = self.stall_read_keys(stall);
-        self.views
-            .settlements()
-            .iter()
-            .flat_map(|published| &published.message.statements)
-            .filter(|statement| statement.stall == stall)
-            .filter_map(|statement| {
-                let bytes = self.overlay.get(Table::Blobs, &statement.blob).ok()??;
-                let sealed: payload::Wrap = payload::decode("statement", &bytes).ok()?;
-                let opened = keys.iter().find_map(|key| key.open(&sealed, info::STATEMENT, stall.as_bytes()).ok())?;
-                Statement::from_bytes(&opened).ok()
-            })
-            .collect()
-    }
-
-    /// Whether a settlement has taken in an own entry.
-    pub(crate) fn is_settled(&self, log: &LogName, sequence: u64) -> bool {
-        if self.views.settlements().is_empty() {
-            return false;
-        }
-        let (author, incarnation) = (log.author.to_string(), log.incarnation.to_string());
-        self.statements().iter().flat_map(|statement| &statement.covered).any(|covered| {
-            covered.author == author
-                && covered.incarnation == incarnation
-                && covered.intervals.iter().any(|(from, to)| (*from..=*to).contains(&sequence))
-        })
     }
 
     /// Every incarnation's heads of a device, as a revocation's line names them.
@@ -903,6 +912,18 @@ impl<S: Store> Engine<S> {
             })
             .collect()
     }
+}
+
+/// Statements by the entries that publish them.
+fn chunked(blobs: Vec<payload::StatementBlob>) -> Vec<Vec<payload::StatementBlob>> {
+    blobs.chunks(STATEMENTS_MAX).map(<[_]>::to_vec).collect()
+}
+
+/// Opens a sealed statement with whichever of a stall's read keys fits.
+pub(crate) fn open_statement(sealed: &[u8], stall: &str, keys: &[SealKey]) -> Option<Statement> {
+    let sealed: payload::Wrap = payload::decode("statement", sealed).ok()?;
+    let opened = keys.iter().find_map(|key| key.open(&sealed, info::STATEMENT, stall.as_bytes()).ok())?;
+    Statement::from_bytes(&opened).ok()
 }
 
 /// Reads a sale's money part.

@@ -112,6 +112,7 @@ impl<S: Store> Engine<S> {
 
     /// Reads new entries into the views.
     pub(crate) fn take_in(&mut self, new: &[Held]) {
+        self.books.reconciled = None;
         let mut catalog = false;
         for held in new {
             self.views.insert(held);

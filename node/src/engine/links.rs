@@ -39,6 +39,7 @@ impl<S: Store> Engine<S> {
                 {
                     let holdings = HoldingsView { logs: &self.logs, overlay: &self.overlay };
                     replica.handle_sent(SessionId(link.0), ReplicaChannel::Bulk, bytes, &holdings);
+                    self.custody.room_was_made();
                 }
             }
             LinkEvent::Down { link, reason } => self.link_down(link, &reason),
@@ -126,6 +127,7 @@ impl<S: Store> Engine<S> {
             replica.close_session(SessionId(link.0));
         }
         self.custody.forget_session(SessionId(link.0));
+        self.custody.mark_all();
         let still = self.links.values().any(|other| other.peer == state.peer && other.road == state.road);
         let useless = !state.session;
         self.book.disconnected(state.peer, state.road, &state.address, still, useless, self.now.monotonic_ms);
@@ -169,13 +171,14 @@ impl<S: Store> Engine<S> {
             self.close_link(closing, "a second connection of one session".into());
         }
         self.update_status();
-        self.session_began(session, peer);
+        self.session_began(session, peer, incarnation);
         self.notice(Notice::Links);
     }
 
     pub(crate) fn peer_status(&mut self, session: SessionId, status: wire::Status) {
         if let Some(state) = self.links.get_mut(&LinkId(session.0)) {
             state.status = status;
+            self.custody.mark_all();
         }
     }
 
@@ -215,6 +218,7 @@ impl<S: Store> Engine<S> {
         if !self.views.refresh() {
             return;
         }
+        self.books.reconciled = None;
         self.settle_forks();
         if let Some(time) = self.views.coverage.time() {
             self.witness_time(time);
@@ -243,6 +247,7 @@ impl<S: Store> Engine<S> {
                 self.close_revoked(link);
             }
         }
+        self.custody.mark_all();
         self.check_clones();
         self.after_refresh();
     }

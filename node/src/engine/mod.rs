@@ -14,16 +14,17 @@
 //! | --- | --- |
 //! | `author` | writing own logs: incarnations, day keys, signatures |
 //! | `logs`, `overlay` | what is held, and how it stands in the store |
-//! | `views` | what the entries say: members, keys, catalog, settlements |
+//! | `views`, `catalog` | what the entries say: members, keys, settlements, products |
 //! | `ingest` | what becomes of pages that peers send |
 //! | `links`, `join`, `peers` | who may talk to us, who gets in, whom to dial |
 //! | `custody` | who carries whose sealed sales, and what the hub has acknowledged |
-//! | `checkout` | recording a sale |
+//! | `checkout`, `sales` | recording a sale; how safe each is |
 //! | `hub` | admitting, acknowledging, checkpoints, settling |
 //! | `answers`, `explain`, `export` | what people ask |
 
 mod answers;
 mod author;
+mod catalog;
 mod checkout;
 mod clock;
 mod custody;
@@ -39,6 +40,7 @@ mod overlay;
 mod peers;
 mod proofs;
 mod request;
+mod sales;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,12 +51,13 @@ use stallmesh_protocol::checkpoint::CheckpointWriter;
 use stallmesh_protocol::replica::{Channel as ReplicaChannel, Holdings, Limits, Output, Replica, SessionId};
 use stallmesh_protocol::seal::{DayKey, SealError, SealKey};
 use stallmesh_protocol::sign::DeviceKey;
-use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogName, MarketId, SaleId, wire};
+use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogName, MarketId, wire};
 
 use self::author::Writer;
 use self::clock::TrustedClock;
 use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
+use self::hub::Books;
 use self::join::Joining;
 use self::links::Link;
 use self::logs::{HeldAncestry, Logs};
@@ -62,6 +65,7 @@ pub use self::market::{CreateError, MarketOrder, create_market};
 use self::overlay::Overlay;
 use self::peers::PeerBook;
 pub use self::request::*;
+use self::sales::SalesBook;
 use self::views::Views;
 use crate::link::{Channel, LinkCommand, LinkEvent, LinkId, Road};
 use crate::store::{Store, StoreError, Table};
@@ -171,17 +175,6 @@ struct Market {
     root: DeviceId,
 }
 
-/// What this device sold, by sale id.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct SaleRecord {
-    order_hash: String,
-    author: String,
-    incarnation: String,
-    sequence: u64,
-    hash: String,
-    view: SaleView,
-}
-
 /// A whole node.
 pub struct Engine<S> {
     overlay: Overlay<S>,
@@ -216,9 +209,12 @@ pub struct Engine<S> {
     custody: Custody,
     checkpoints: CheckpointWriter,
     checkpoint_at: Option<u64>,
+    /// Owner of a stall: when its next read key is due, in monotonic milliseconds.
+    stall_key_at: Option<u64>,
     /// Day keys of sealed logs that this node can open, by (log, key entry's sequence).
     day_keys: BTreeMap<(LogName, u64, Hash), DayKey>,
-    sales: BTreeMap<SaleId, SaleRecord>,
+    sales: SalesBook,
+    books: Books,
     receipts: u64,
     uplink_enabled: bool,
     battery: u32,
@@ -316,8 +312,10 @@ impl<S: Store> Engine<S> {
             custody: Custody::default(),
             checkpoints: CheckpointWriter::default(),
             checkpoint_at: None,
+            stall_key_at: None,
             day_keys: BTreeMap::new(),
-            sales: BTreeMap::new(),
+            sales: SalesBook::default(),
+            books: Books::default(),
             receipts: 0,
             battery: 0,
             metered: false,
@@ -438,6 +436,7 @@ impl<S: Store> Engine<S> {
             self.replica.as_ref().and_then(Replica::poll_timeout),
             self.book.poll_timeout(),
             self.checkpoint_at,
+            self.stall_key_at,
             self.joining.as_ref().and_then(Joining::poll_timeout),
             self.custody.poll_timeout(),
             self.link_timeout(),
@@ -462,6 +461,7 @@ impl<S: Store> Engine<S> {
         self.joining_tick();
         self.custody_tick();
         self.hub_tick();
+        self.stall_key_tick();
         self.dial();
     }
 
@@ -496,7 +496,7 @@ impl<S: Store> Engine<S> {
             Output::Deliver { session, request, log, page, custody } => {
                 self.deliver(session, request, log, &page, custody);
             }
-            Output::CustodyTaken { session, log, intervals } => self.custody_taken(session, log, intervals),
+            Output::CustodyTaken { session, log, intervals } => self.custody_taken(session, log, &intervals),
             Output::Offered { session, log, intervals } => self.offered(session, log, &intervals),
             Output::WantSealed { session, request, log, from, to } => {
                 self.serve_sealed(session, request, log, from, to);
@@ -528,6 +528,9 @@ impl<S: Store> Engine<S> {
     fn spread_growth(&mut self) {
         let now = self.now.monotonic_ms;
         for (log, source) in std::mem::take(&mut self.grown) {
+            if log.lane.is_sealed() {
+                self.custody.mark(log);
+            }
             let Some(head) = self.logs.get(&log).and_then(|record| record.main()).map(|run| run.head()) else {
                 continue;
             };

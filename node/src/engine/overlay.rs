@@ -49,6 +49,20 @@ impl<S: Store> Overlay<S> {
         Ok(merged.into_iter().take(limit).collect())
     }
 
+    /// At most `limit` pairs with `from <= key < to`, descending.
+    pub(crate) fn scan_back(&self, table: Table, from: &[u8], to: &[u8], limit: usize) -> Result<Pairs, StoreError> {
+        let pending: Vec<_> = self.pending.range(table, from, to).collect();
+        let stored = self.store.scan(table, from, to, limit.saturating_add(pending.len()), Direction::Backward)?;
+        let mut merged: BTreeMap<Vec<u8>, Vec<u8>> = stored.into_iter().collect();
+        for (key, value) in pending {
+            match value {
+                Some(value) => merged.insert(key.to_vec(), value.to_vec()),
+                None => merged.remove(key),
+            };
+        }
+        Ok(merged.into_iter().rev().take(limit).collect())
+    }
+
     /// All pairs whose key begins so.
     pub(crate) fn scan_prefix(&self, table: Table, prefix: &[u8]) -> Result<Pairs, StoreError> {
         self.scan(table, prefix, &after_prefix(prefix), usize::MAX / 4)

@@ -4,6 +4,9 @@
 use serde::{Deserialize, Serialize};
 use stallmesh_protocol::{DeviceId, Hash, SaleId};
 
+use super::EngineError;
+use crate::store::StoreError;
+
 /// Names a request for the life of the process: its answer carries the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
@@ -217,6 +220,25 @@ impl Failure {
     }
 }
 
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full { .. } => FailureCode::EStorageFull,
+            _ => FailureCode::EUnavailable,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            other => Failure::new(FailureCode::EUnavailable, other.to_string()),
+        }
+    }
+}
+
 /// A sale to record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -293,6 +315,8 @@ pub enum SaleState {
     Copied,
     /// The hub has it.
     AtTheHub,
+    /// A settlement has read it and can't post it yet: the statement says why.
+    InSuspense,
     /// It is in a settlement.
     Settled,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stallmesh_protocol::certificate::{Certificate, Role, Scope};
+use stallmesh_protocol::certificate::{Certificate, Scope};
 use stallmesh_protocol::checkpoint::{Checkpoint, CheckpointView, ProvenLeaf};
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::fork::ForkProof;
@@ -13,6 +13,7 @@ use stallmesh_protocol::membership::{
 use stallmesh_protocol::payload::{self, PayloadError};
 use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind, Lane, LogName, MarketId};
 
+use super::catalog::{Catalog, Judgement};
 use super::logs::Held;
 use super::proofs;
 
@@ -72,9 +73,15 @@ pub(crate) struct Views {
     facts: Vec<ControlFact>,
     proofs: BTreeMap<LogName, Vec<ProofFact>>,
     checkpoints: Vec<(Written, Checkpoint)>,
-    hubs: Vec<DeviceId>,
+    /// How many of them were read into the coverage.
+    checkpoints_read: usize,
+    /// Who is a member by the root's word alone, and of how many facts that was made.
+    certified_by_root: Membership,
+    root_facts: usize,
     /// What checkpoints said of sealed logs: the newest of each.
     proven: BTreeMap<LogName, ProvenLeaf>,
+    /// Logs whose leaf was not read into the coverage yet.
+    leaves_waiting: BTreeSet<LogName>,
     /// What the hubs' checkpoints say.
     pub(crate) coverage: CheckpointView,
     /// Who belongs, and what stands.
@@ -84,7 +91,6 @@ pub(crate) struct Views {
     opening_keys: Vec<(Written, [u8; 32], payload::OpeningKey)>,
     stall_keys: Vec<(Written, payload::StallKey)>,
     settlements: Vec<Published>,
-    products: BTreeMap<DeviceId, Vec<(Written, payload::Products)>>,
     /// Join requests, challenges and refusals by request id.
     pub(crate) join_requests: BTreeMap<Hash, (Written, payload::JoinRequest)>,
     pub(crate) join_challenges: BTreeMap<Hash, [u8; 16]>,
@@ -93,7 +99,8 @@ pub(crate) struct Views {
     /// Entries that are kept but say nothing, with the reason.
     pub(crate) ineffective: BTreeMap<Position, String>,
     dirty: bool,
-    catalog: Option<BTreeMap<(String, String), payload::Product>>,
+    catalog: Catalog,
+    catalog_dirty: bool,
 }
 
 impl Views {
@@ -104,8 +111,11 @@ impl Views {
             facts: Vec::new(),
             proofs: BTreeMap::new(),
             checkpoints: Vec::new(),
-            hubs: Vec::new(),
+            checkpoints_read: 0,
+            certified_by_root: Membership::build(root, &[], &[], &NoCoverage, &BySequence),
+            root_facts: 0,
             proven: BTreeMap::new(),
+            leaves_waiting: BTreeSet::new(),
             coverage: CheckpointView::default(),
             membership: Membership::build(root, &[], &[], &NoCoverage, &BySequence),
             markets: Vec::new(),
@@ -113,14 +123,14 @@ impl Views {
             opening_keys: Vec::new(),
             stall_keys: Vec::new(),
             settlements: Vec::new(),
-            products: BTreeMap::new(),
             join_requests: BTreeMap::new(),
             join_challenges: BTreeMap::new(),
             join_refusals: BTreeMap::new(),
             lives: BTreeMap::new(),
             ineffective: BTreeMap::new(),
             dirty: false,
-            catalog: None,
+            catalog: Catalog::default(),
+            catalog_dirty: false,
         }
     }
 
@@ -191,8 +201,8 @@ impl Views {
             }
             (Lane::CATALOG, Kind::PRODUCTS) => {
                 let message: payload::Products = payload::decode("products", bytes)?;
-                self.products.entry(held.log.author).or_default().push((written, message));
-                self.catalog = None;
+                self.catalog.insert(written, message);
+                self.catalog_dirty = true;
             }
             (Lane::SIGNAL, Kind::JOIN_REQUEST) => {
                 let message: payload::JoinRequest = payload::decode("join request", bytes)?;
@@ -216,6 +226,7 @@ impl Views {
 
     /// Takes in what a checkpoint said of a sealed log; it counts as far as the checkpoint's root proves it.
     pub(crate) fn insert_leaf(&mut self, leaf: ProvenLeaf) {
+        self.leaves_waiting.insert(leaf.log);
         self.proven.insert(leaf.log, leaf);
         self.dirty = true;
     }
@@ -256,28 +267,32 @@ impl Views {
             return false;
         }
         // Hubs are certified by the root alone, so who may write checkpoints depends on no checkpoint.
-        let by_root: Vec<ControlFact> =
-            self.facts.iter().filter(|fact| fact.at.log.author == self.root).cloned().collect();
-        let first = Membership::build(self.root, &by_root, &[], &NoCoverage, &BySequence);
-        let hubs: Vec<DeviceId> =
-            first.devices().copied().filter(|device| first.role(device) == Some(Role::Hub)).collect();
-        if hubs != self.hubs {
+        let by_root = self.facts.iter().filter(|fact| fact.at.log.author == self.root);
+        if by_root.clone().count() != self.root_facts {
+            let by_root: Vec<ControlFact> = by_root.cloned().collect();
+            self.root_facts = by_root.len();
+            self.certified_by_root = Membership::build(self.root, &by_root, &[], &NoCoverage, &BySequence);
+            // What was read of checkpoints is judged anew.
             self.coverage = CheckpointView::default();
-            self.hubs = hubs;
+            self.checkpoints_read = 0;
+            self.leaves_waiting = self.proven.keys().copied().collect();
         }
-        for (written, checkpoint) in &self.checkpoints {
-            let allowed =
-                first.permits(&written.at, checkpoint.time, Scope::CHECKPOINT, &NoCoverage, &BySequence).is_ok();
+        for (written, checkpoint) in &self.checkpoints[self.checkpoints_read..] {
+            let allowed = self
+                .certified_by_root
+                .permits(&written.at, checkpoint.time, Scope::CHECKPOINT, &NoCoverage, &BySequence)
+                .is_ok();
             if allowed {
                 self.coverage.insert(written.at.hash, checkpoint.clone());
             }
         }
-        for leaf in self.proven.values() {
-            self.coverage.insert_proven(&self.market, leaf);
-        }
+        self.checkpoints_read = self.checkpoints.len();
+        let (proven, coverage, market) = (&self.proven, &mut self.coverage, &self.market);
+        // A leaf whose checkpoint isn't here yet waits for it.
+        self.leaves_waiting.retain(|log| proven.get(log).is_some_and(|leaf| !coverage.insert_proven(market, leaf)));
         let proofs: Vec<ProofFact> = self.proofs().cloned().collect();
         self.membership = Membership::build(self.root, &self.facts, &proofs, &self.coverage, &BySequence);
-        self.catalog = None;
+        self.catalog_dirty = true;
         true
     }
 
@@ -352,64 +367,23 @@ impl Views {
         settlements
     }
 
-    /// What all stalls offer: (stall, SKU) → product.
-    pub(crate) fn catalog(&mut self) -> &BTreeMap<(String, String), payload::Product> {
-        if self.catalog.is_none() {
-            self.catalog = Some(self.build_catalog());
-        }
-        self.catalog.get_or_insert_default()
+    /// What all stalls offer, as of the last [`Views::refresh_catalog`].
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 
-    fn build_catalog(&self) -> BTreeMap<(String, String), payload::Product> {
-        let mut candidates: BTreeMap<(&str, &str), Vec<(&Written, &payload::Product)>> = BTreeMap::new();
-        let mut replaced: BTreeMap<(&str, &str), BTreeSet<Hash>> = BTreeMap::new();
-        for entries in self.products.values() {
-            for (written, message) in entries {
-                let Ok(Some(certificate)) = self.permits(written, Scope::PUBLISH_CATALOG) else { continue };
-                for product in &message.products {
-                    let key = (certificate.stall.as_str(), product.sku.as_str());
-                    candidates.entry(key).or_default().push((written, product));
-                    let hashes = message.replaces.iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok());
-                    replaced.entry(key).or_default().extend(hashes);
-                }
-            }
+    /// Takes in what changed of the products: whoever asks for them pays for it, not whoever brings them.
+    pub(crate) fn refresh_catalog(&mut self) {
+        if !std::mem::take(&mut self.catalog_dirty) {
+            return;
         }
-        let mut catalog = BTreeMap::new();
-        for (key, products) in candidates {
-            let winner = products
-                .iter()
-                .filter(|(written, _)| replaced.get(&key).is_none_or(|replaced| !replaced.contains(&written.at.hash)))
-                .max_by_key(|(written, _)| rank(written, &self.coverage));
-            if let Some((_, product)) = winner
-                && !product.withdrawn
-            {
-                catalog.insert((key.0.to_owned(), key.1.to_owned()), (*product).clone());
-            }
-        }
-        catalog
-    }
-
-    /// Entries that offer a SKU of a stall and are not replaced yet: what a change names.
-    pub(crate) fn product_entries(&self, author_stall: &str, skus: &BTreeSet<&str>) -> Vec<Hash> {
-        let mut hashes: BTreeSet<Hash> = BTreeSet::new();
-        let mut replaced: BTreeSet<Hash> = BTreeSet::new();
-        for entries in self.products.values() {
-            for (written, message) in entries {
-                let of_stall = self
-                    .membership
-                    .certificate(&written.at.log.author)
-                    .is_some_and(|certificate| certificate.stall == author_stall);
-                if !of_stall || !message.products.iter().any(|product| skus.contains(product.sku.as_str())) {
-                    continue;
-                }
-                hashes.insert(written.at.hash);
-                // A replaced entry needs no second mention where the new one names all of its products.
-                if message.products.iter().all(|product| skus.contains(product.sku.as_str())) {
-                    replaced.extend(message.replaces.iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()));
-                }
-            }
-        }
-        hashes.difference(&replaced).copied().collect()
+        let mut catalog = std::mem::take(&mut self.catalog);
+        catalog.refresh(|written| {
+            let certificate = self.permits(written, Scope::PUBLISH_CATALOG).ok().flatten();
+            let stall = certificate.map(|certificate| certificate.stall.clone());
+            Judgement { stall, covered: rank(written, &self.coverage).0 }
+        });
+        self.catalog = catalog;
     }
 
     /// Incarnations of a device that lived at the same time without knowing of each other: two copies of one disk.
