@@ -10,6 +10,8 @@ use crate::store::Store;
 
 /// How long a link may stay without becoming a session, in milliseconds: a join through slow neighbours takes a while.
 const STRANGER_MS: u64 = 120_000;
+/// Links that a peer may open beside its first one: it closes what it doesn't want, an honest one at once.
+const TWINS_MAX: usize = 4;
 
 /// One live link.
 #[derive(Debug)]
@@ -155,19 +157,22 @@ impl<S: Store> Engine<S> {
         }
         self.remember_peer(peer);
         // One connection a session: (device, incarnation). Both sides choose the same one without asking.
-        let twin = self
+        let twins: Vec<(LinkId, bool)> = self
             .links
             .iter()
-            .find(|(other, state)| {
+            .filter(|(other, state)| {
                 **other != link && state.peer == peer && state.road == road && state.incarnation == Some(incarnation)
             })
-            .map(|(other, state)| (*other, state.dialled));
-        if let Some((other, other_dialled)) = twin {
-            let keep_this = match (dialled, other_dialled) {
-                (this, that) if this == that => link > other,
-                (this, _) => keeps_link(&self.device.id(), &peer, this),
-            };
-            let closing = if keep_this { other } else { link };
+            .map(|(other, state)| (*other, state.dialled))
+            .collect();
+        let closing = twins.first().and_then(|(other, other_dialled)| match (dialled, *other_dialled) {
+            // Two that one side dialled: that side knows which came first, and the other leaves it to it, within reason.
+            (true, true) => Some(link.min(*other)),
+            (false, false) => (twins.len() >= TWINS_MAX).then_some(*other),
+            (this, _) if keeps_link(&self.device.id(), &peer, this) => Some(*other),
+            _ => Some(link),
+        });
+        if let Some(closing) = closing {
             self.close_link(closing, "a second connection of one session".into());
         }
         self.update_status();

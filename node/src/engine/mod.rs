@@ -434,7 +434,7 @@ impl<S: Store> Engine<S> {
     pub fn poll_timeout(&self) -> Option<u64> {
         [
             self.replica.as_ref().and_then(Replica::poll_timeout),
-            self.book.poll_timeout(),
+            self.book.poll_timeout(self.dials_hubs()),
             self.checkpoint_at,
             self.stall_key_at,
             self.joining.as_ref().and_then(Joining::poll_timeout),

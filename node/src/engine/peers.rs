@@ -15,6 +15,9 @@ const BACKOFF_MIN_MS: u64 = 250;
 const BACKOFF_MAX_MS: u64 = 30_000;
 /// The longest wait on the way to a hub: an uplink that comes back should be used soon.
 const HUB_BACKOFF_MAX_MS: u64 = 2_000;
+/// A dial of a hub that has no answer after this long doesn't hold up another: its first packets may have met a cut path,
+/// and the wait for its next one doubles each time. Longer than the round trip of any usable path.
+const HUB_PATIENCE_MS: u64 = 1_000;
 /// The device with the greater key waits this long before it dials a discovered one: the other may come first.
 const COURTESY_MS: u64 = 1_000;
 /// The most addresses that are remembered of one device, and the most devices.
@@ -30,7 +33,16 @@ struct Peer {
     /// Next in turn among its addresses.
     turn: usize,
     dialling: bool,
+    /// When it was last dialled.
+    dialled_at: u64,
     linked: bool,
+}
+
+impl Peer {
+    /// Whether an answer to a dial may still come soon.
+    fn is_hopeful(&self, now: u64) -> bool {
+        self.dialling && now < self.dialled_at + HUB_PATIENCE_MS
+    }
 }
 
 /// Where peers and hubs are, and when to dial them.
@@ -169,18 +181,18 @@ impl PeerBook {
     /// The way to the hub was switched: try at once.
     pub(crate) fn retry_hubs(&mut self, now: u64) {
         for hub in self.hubs.values_mut() {
-            (hub.due, hub.failures) = (now, 0);
+            (hub.due, hub.failures, hub.dialling) = (now, 0, false);
         }
     }
 
     /// Whom to dial now.
     pub(crate) fn due(&mut self, now: u64, uplink: bool) -> Vec<(Road, String, Option<DeviceId>)> {
         let mut dials = Vec::new();
-        if uplink && !self.hubs.values().any(|hub| hub.linked || hub.dialling) {
+        if uplink && !self.hubs.values().any(|hub| hub.linked || hub.is_hopeful(now)) {
             // One way at a time; the one that waits longest goes first.
             let next = self.hubs.iter_mut().filter(|(_, hub)| hub.due <= now).min_by_key(|(_, hub)| hub.due);
             if let Some((address, hub)) = next {
-                hub.dialling = true;
+                (hub.dialling, hub.dialled_at, hub.due) = (true, now, now + HUB_PATIENCE_MS);
                 dials.push((Road::Uplink, address.clone(), None));
             }
         }
@@ -211,16 +223,14 @@ impl PeerBook {
         dials
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+    pub(crate) fn poll_timeout(&self, uplink: bool) -> Option<u64> {
         let degree = self.peers.values().filter(|peer| peer.linked || peer.dialling).count();
-        let hubs_idle = !self.hubs.values().any(|hub| hub.linked || hub.dialling);
-        let hubs = self.hubs.values().filter(|_| hubs_idle);
+        let hubs_idle = uplink && !self.hubs.values().any(|hub| hub.linked);
+        // A hub that was dialled is due again when patience ends.
+        let hubs = self.hubs.values().filter(|_| hubs_idle).map(|hub| hub.due);
         let peers = self.peers.values().filter(|peer| degree < self.degree && !peer.addresses.is_empty());
-        hubs.chain(peers)
-            .chain(self.configured.values())
-            .filter(|peer| !peer.linked && !peer.dialling)
-            .map(|peer| peer.due)
-            .min()
+        let peers = peers.chain(self.configured.values()).filter(|peer| !peer.linked && !peer.dialling);
+        hubs.chain(peers.map(|peer| peer.due)).min()
     }
 
     fn addresses(&self, device: &DeviceId) -> Option<String> {
@@ -235,10 +245,15 @@ impl<S: Store> Engine<S> {
         if self.market.is_none() {
             return;
         }
-        let uplink = self.uplink_enabled && !self.is_hub();
+        let uplink = self.dials_hubs();
         for (road, address, peer) in self.book.due(self.now.monotonic_ms, uplink) {
             self.effects.push(super::Effect::Link(road, LinkCommand::Dial { road, address, peer }));
         }
+    }
+
+    /// Whether this node looks for a way of its own to a hub.
+    pub(crate) fn dials_hubs(&self) -> bool {
+        self.uplink_enabled && !self.is_hub()
     }
 
     pub(crate) fn dial_failed(&mut self, road: Road, address: &str, reason: &str) {
