@@ -163,6 +163,22 @@ impl Lane {
     }
 }
 
+impl std::str::FromStr for Lane {
+    type Err = UnknownLane;
+
+    /// Reads what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, UnknownLane> {
+        let number = || text.strip_prefix("lane-").and_then(|number| number.parse().ok()).map(Lane);
+        let named = (1..=6).map(Lane).find(|lane| lane.name() == Some(text));
+        named.or_else(number).ok_or_else(|| UnknownLane(text.to_owned()))
+    }
+}
+
+/// Not the name of a lane.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a lane: control, checkpoint, catalog, signal, sales, ledger, or lane-NUMBER")]
+pub struct UnknownLane(String);
+
 impl fmt::Display for Lane {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name() {

@@ -97,6 +97,7 @@ fn routes(node: NodeHandle) -> Router {
         .route("/v1/delegate", post(delegate))
         .route("/v1/revoke", post(revoke))
         .route("/v1/readmit", post(readmit))
+        .route("/v1/erase", post(erase))
         .route("/v1/raise", post(raise))
         .route("/v1/policy", put(policy))
         .route("/v1/settle", post(settle))
@@ -328,6 +329,16 @@ async fn revoke(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
 async fn readmit(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
     let DeviceBody { device, .. } = parse(&body)?;
     reply(api.node.ask(Request::Readmit { device: parse_text(&device)? }).await)
+}
+
+#[derive(Deserialize)]
+struct EraseBody {
+    entry: String,
+}
+
+async fn erase(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+    let EraseBody { entry } = parse(&body)?;
+    reply(api.node.ask(Request::Erase { subject: entry }).await)
 }
 
 async fn raise(State(api): State<Arc<Api>>, body: Bytes) -> Reply {

@@ -71,6 +71,11 @@ pub(crate) enum Command {
         /// Its key, or the beginning of it.
         device: String,
     },
+    /// Erase what an entry says about a person, on every device; by the hub or the stall's owner.
+    Erase {
+        /// A sale id of this device, or an entry as `sales --json` shows it.
+        entry: String,
+    },
     /// Hub: let count what has arrived of a revoked device, too.
     Raise {
         /// Its key, or the beginning of it.

@@ -81,6 +81,14 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let body = json!({ "device": full_device(directory, &device).await? });
             done(json, ask(directory, "POST", "/v1/readmit", Some(&body)).await?, "What it writes counts again.")
         }
+        Command::Erase { entry } => {
+            let body = json!({ "entry": entry });
+            done(
+                json,
+                ask(directory, "POST", "/v1/erase", Some(&body)).await?,
+                "Its personal part is gone here, and goes wherever the erasure arrives.",
+            )
+        }
         Command::Raise { device } => {
             let body = json!({ "device": full_device(directory, &device).await? });
             done(json, ask(directory, "POST", "/v1/raise", Some(&body)).await?, "What has arrived of it counts now.")

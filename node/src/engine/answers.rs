@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use stallmesh_protocol::certificate::{Certificate, Role, Scope, Scopes, VALIDITY_MAX};
+use stallmesh_protocol::entry::{Part, PartBody};
 use stallmesh_protocol::membership::{Position, write_line};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{DeviceId, Kind, Lane};
@@ -68,6 +69,10 @@ impl<S: Store> Engine<S> {
             }
             Request::Revoke { device, reason } => {
                 self.revoke(device, reason)?;
+                Answer::Done
+            }
+            Request::Erase { subject } => {
+                self.erase(&subject)?;
                 Answer::Done
             }
             Request::Readmit { device } => {
@@ -139,7 +144,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The own certificate, where it allows something now; expiry ends granting and publishing.
-    fn valid_certificate(&self, scope: Scope) -> Result<Certificate, Failure> {
+    pub(crate) fn valid_certificate(&self, scope: Scope) -> Result<Certificate, Failure> {
         let own = self.device.id();
         if !self.is_member() {
             return Err(Failure::new(FailureCode::ENotMember, "this device is in no market yet: join one first"));
@@ -471,6 +476,7 @@ impl<S: Store> Engine<S> {
                         timestamp: held.entry.timestamp,
                         kind: held.entry.kind.to_string(),
                         bytes: held.entry.payload.length(),
+                        erased: matches!(held.entry.payload.part(Part::Personal), Some(PartBody::Erased(_))),
                         standing,
                     });
                 }

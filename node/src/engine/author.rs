@@ -218,6 +218,14 @@ impl<S: Store> Engine<S> {
     }
 }
 
+/// Reads what [`position_text`] writes.
+pub(crate) fn parse_position(text: &str) -> Option<(LogName, u64)> {
+    let mut parts = text.split('/');
+    let (author, incarnation) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let (lane, sequence) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    parts.next().is_none().then_some((LogName { author, incarnation, lane }, sequence))
+}
+
 /// A position as text: `author/incarnation/lane/sequence`.
 pub(crate) fn position_text(log: &LogName, sequence: u64) -> String {
     format!("{}/{}/{}/{sequence}", log.author, log.incarnation, log.lane)

@@ -782,6 +782,13 @@ impl<S: Store> Engine<S> {
         self.custody.held_bytes + bytes <= self.settings.custody_bytes_max
     }
 
+    /// A part of a held entry is gone.
+    pub(crate) fn custody_shrank(&mut self, log: &LogName, bytes: u64) {
+        if log.lane.is_sealed() && log.author != self.device.id() {
+            self.custody.held_bytes = self.custody.held_bytes.saturating_sub(bytes);
+        }
+    }
+
     /// (Entries, bytes) of others that wait for the hub here; (waiting, copied) of the own.
     pub(crate) fn custody_figures(&self) -> (u64, u64, u64, u64) {
         let own = self.device.id();

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use stallmesh_protocol::entry::{Part, PartBody};
 use stallmesh_protocol::fork::{ForkProof, branch_of};
 use stallmesh_protocol::hash::{Domain, hash};
+use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::page::{Page, VerifiedPage};
 use stallmesh_protocol::replica::{PageOutcome, RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, MarketId};
@@ -82,13 +83,12 @@ impl<S: Store> Engine<S> {
         let id = self.logs.id(log);
         match Page::decode(bytes).and_then(|page| page.verify(&id, &log.author)) {
             Ok(verified) => {
-                let erased = verified
-                    .page()
-                    .entries
-                    .iter()
-                    .any(|entry| matches!(entry.payload.part(Part::Personal), Some(PartBody::Erased(_))));
-                if erased {
-                    // Without an erasure entry the part is missing: the entry isn't held, and nobody is to blame.
+                let missing = verified.iter().any(|(sequence, hash, entry)| {
+                    matches!(entry.payload.part(Part::Personal), Some(PartBody::Erased(_)))
+                        && !self.is_erased(&Position { log: *log, sequence, hash })
+                });
+                if missing {
+                    // Without an erasure the entry isn't held, and nobody is to blame: its erasure may be on its way.
                     if let Some(replica) = &mut self.replica {
                         replica.refuse(session, *log, RefusalCode::Incomplete, "a part is missing", 5_000);
                     }
@@ -124,6 +124,7 @@ impl<S: Store> Engine<S> {
                 self.take_proof(proof, bytes.to_vec());
             }
         }
+        self.carry_out_erasures();
         if catalog {
             self.notice(Notice::Catalog);
         }

@@ -253,6 +253,7 @@ impl<S: Store> Engine<S> {
             }
         }
         self.custody.mark_all();
+        self.carry_out_erasures();
         self.check_clones();
         self.after_refresh();
     }

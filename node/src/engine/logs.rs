@@ -169,6 +169,12 @@ impl Logs {
         overlay.put(Table::Logs, *id.as_bytes(), value);
     }
 
+    /// Puts a held entry again, with a part less.
+    pub(crate) fn replace<S: Store>(&self, overlay: &mut Overlay<S>, held: &Held) {
+        let head = Head { sequence: held.sequence, hash: held.hash };
+        put_held(overlay, &self.id(&held.log), head, held.previous, &held.entry);
+    }
+
     /// Keeps the signature of a position.
     pub(crate) fn put_signature<S: Store>(
         &self,

@@ -18,6 +18,7 @@
 //! | `ingest` | what becomes of pages that peers send |
 //! | `links`, `join`, `peers` | who may talk to us, who gets in, whom to dial |
 //! | `custody` | who carries whose sealed sales, and what the hub has acknowledged |
+//! | `erasure` | what is said about a person goes |
 //! | `checkout`, `sales` | recording a sale; how safe each is |
 //! | `hub` | admitting, acknowledging, checkpoints, settling |
 //! | `answers`, `explain`, `export` | what people ask |
@@ -28,6 +29,7 @@ mod catalog;
 mod checkout;
 mod clock;
 mod custody;
+mod erasure;
 mod explain;
 mod export;
 mod hub;
@@ -48,6 +50,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use stallmesh_protocol::checkpoint::CheckpointWriter;
+use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::replica::{Channel as ReplicaChannel, Holdings, Limits, Output, Replica, SessionId};
 use stallmesh_protocol::seal::{DayKey, SealError, SealKey};
 use stallmesh_protocol::sign::DeviceKey;
@@ -206,6 +209,8 @@ pub struct Engine<S> {
     admitted: BTreeSet<DeviceId>,
     /// Up to where each forked log counts, as far as was acted upon.
     fork_limits: BTreeMap<LogName, Head>,
+    /// Erasures that were carried out here.
+    erased: BTreeSet<Position>,
     custody: Custody,
     checkpoints: CheckpointWriter,
     checkpoint_at: Option<u64>,
@@ -309,6 +314,7 @@ impl<S: Store> Engine<S> {
             joining: None,
             admitted: BTreeSet::new(),
             fork_limits: BTreeMap::new(),
+            erased: BTreeSet::new(),
             custody: Custody::default(),
             checkpoints: CheckpointWriter::default(),
             checkpoint_at: None,

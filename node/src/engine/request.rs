@@ -81,6 +81,11 @@ pub enum Request {
         /// For people.
         reason: String,
     },
+    /// The personal part of an entry goes, on every device. By the hub or the stall's owner.
+    Erase {
+        /// A sale id of this device, or `author/incarnation/lane/sequence`.
+        subject: String,
+    },
     /// What a quarantined device's newest incarnation writes counts again.
     Readmit {
         /// Whose.
@@ -742,6 +747,8 @@ pub struct EntryView {
     pub kind: String,
     /// Bytes of its parts.
     pub bytes: usize,
+    /// Whether its personal part was erased.
+    pub erased: bool,
     /// Whether it has effect, or why not.
     pub standing: String,
 }

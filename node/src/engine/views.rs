@@ -86,6 +86,8 @@ pub(crate) struct Views {
     pub(crate) coverage: CheckpointView,
     /// Who belongs, and what stands.
     pub(crate) membership: Membership,
+    /// Entries whose personal part may be absent, and who says so.
+    pub(crate) erasures: BTreeMap<Position, Vec<Written>>,
     markets: Vec<(Written, payload::Market)>,
     policies: Vec<(Written, payload::Policy)>,
     opening_keys: Vec<(Written, [u8; 32], payload::OpeningKey)>,
@@ -118,6 +120,7 @@ impl Views {
             leaves_waiting: BTreeSet::new(),
             coverage: CheckpointView::default(),
             membership: Membership::build(root, &[], &[], &NoCoverage, &BySequence),
+            erasures: BTreeMap::new(),
             markets: Vec::new(),
             policies: Vec::new(),
             opening_keys: Vec::new(),
@@ -183,6 +186,10 @@ impl Views {
                 let proof = proofs::read(bytes)?;
                 proof.verify(&self.market).map_err(|_| PayloadError::field("branches", "prove no fork"))?;
                 self.insert_proof(proof, Some(written.at));
+            }
+            (Lane::CONTROL, Kind::ERASURE) => {
+                let at = super::erasure::read_erasure(bytes)?;
+                self.erasures.entry(at).or_default().push(written);
             }
             (Lane::CONTROL, kind) => {
                 if let Some(body) = read_control(kind, bytes)? {
