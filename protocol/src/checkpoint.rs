@@ -404,6 +404,7 @@ const PROVEN_MAX: usize = 8;
 pub struct CheckpointView {
     all: BTreeMap<(u64, u64, Hash), Checkpoint>,
     by_hash: BTreeMap<Hash, (u64, u64)>,
+    contradictions: BTreeSet<(Hash, Hash)>,
     chain: Vec<(Hash, u64)>,
     by_prefix: BTreeMap<[u8; 8], u64>,
     names: BTreeMap<u64, LogName>,
@@ -448,6 +449,15 @@ impl CheckpointView {
         }
         let is_last = self.all.last_key_value().is_none_or(|(last, _)| *last < key);
         self.by_hash.insert(hash, (key.0, key.1));
+        // Each with the first one of its number: a set, whatever came first.
+        let same = self
+            .all
+            .range((key.0, key.1, Hash::ZERO)..)
+            .take_while(|((epoch, number, _), _)| (*epoch, *number) == (key.0, key.1));
+        let mut same: Vec<Hash> = same.map(|((_, _, other), _)| *other).chain([hash]).collect();
+        same.sort_unstable();
+        self.contradictions.retain(|(one, _)| !same.contains(one));
+        self.contradictions.extend(same.iter().skip(1).map(|other| (same[0], *other)));
         self.all.insert(key, checkpoint);
         if is_last {
             if let Some(checkpoint) = self.all.get(&key).cloned() {
@@ -536,12 +546,9 @@ impl CheckpointView {
         self.chain.is_empty()
     }
 
-    /// Two checkpoints of one epoch and number: a hub that tells two stories.
+    /// Two checkpoints of one epoch and number, by the hashes of their entries: a hub that tells two stories.
     pub fn contradictions(&self) -> impl Iterator<Item = (Hash, Hash)> + '_ {
-        self.all
-            .keys()
-            .zip(self.all.keys().skip(1))
-            .filter_map(|(one, other)| ((one.0, one.1) == (other.0, other.1)).then_some((one.2, other.2)))
+        self.contradictions.iter().copied()
     }
 }
 

@@ -255,7 +255,20 @@ impl<S: Store> Engine<S> {
         self.custody.mark_all();
         self.carry_out_erasures();
         self.check_clones();
+        self.check_hubs();
         self.after_refresh();
+    }
+
+    /// Two checkpoints of one number that a hub signed: no honest one can, and these two prove it to anybody.
+    fn check_hubs(&mut self) {
+        let contradictions: Vec<_> = self.views.coverage.contradictions().collect();
+        for (one, other) in contradictions {
+            let number = self.views.coverage.get(&one).map_or(0, |checkpoint| checkpoint.number);
+            self.alarm(format!(
+                "the hub tells two stories: it signed checkpoints {one} and {other}, both with number {number}. Keep \
+                 this device's data, and show it to whoever you trust to judge"
+            ));
+        }
     }
 
     /// A revoked device's session ends; when it comes back, it gets `control` alone.
