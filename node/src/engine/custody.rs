@@ -27,6 +27,9 @@ const NEWEST_BYTES: usize = 12 * 1024;
 const OLDER_BYTES: usize = 128 * 1024;
 /// After a refusal without a time, milliseconds until it is tried again.
 const REFUSED_MS: u64 = 5_000;
+/// Milliseconds until a log is tried again whose author's certificate, or whose key entry, hasn't come as far as it has:
+/// both travel ahead of sales, so they are a few round trips away.
+const NOT_YET_MS: u64 = 200;
 
 /// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
 const ENDS_MAX: usize = 32;
@@ -52,8 +55,8 @@ pub(crate) struct Custody {
     brought: BTreeMap<LogName, BTreeSet<DeviceId>>,
     /// Hub: where carriers' copies of a log end, if not where it ends here.
     ends: BTreeMap<LogName, VecDeque<Head>>,
-    /// Peers that said no, and until when.
-    refused: BTreeMap<SessionId, (u64, String)>,
+    /// Peers that said no, to one log or to all, and until when.
+    refused: BTreeMap<(SessionId, Option<LogName>), (u64, String)>,
     /// Bytes of others' sealed entries.
     held_bytes: u64,
     /// Logs that may have something to hand over.
@@ -92,15 +95,26 @@ impl Custody {
         self.sent.remove(&session);
         self.keys_sent.retain(|(other, _, _)| *other != session);
         self.told.retain(|(other, _), _| *other != session);
-        self.refused.remove(&session);
+        self.refused.retain(|(other, _), _| *other != session);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
         self.refused.values().map(|(until, _)| *until).min()
     }
 
-    pub(crate) fn refusal(&self, session: SessionId) -> Option<&str> {
-        self.refused.get(&session).map(|(_, reason)| reason.as_str())
+    /// Why a peer doesn't take a log just now.
+    pub(crate) fn refusal(&self, session: SessionId, log: &LogName) -> Option<&str> {
+        let said = |log| self.refused.get(&(session, log));
+        said(None).or_else(|| said(Some(*log))).map(|(_, reason)| reason.as_str())
+    }
+
+    /// Why a peer doesn't take something or other just now.
+    pub(crate) fn any_refusal(&self, session: SessionId) -> Option<&str> {
+        self.refused
+            .range((session, None)..)
+            .next()
+            .filter(|((of, _), _)| *of == session)
+            .map(|(_, said)| said.1.as_str())
     }
 }
 
@@ -268,8 +282,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn push_run_to(&mut self, session: SessionId, peer: DeviceId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
-        let refused = self.custody.refused.get(&session);
-        if refused.is_some_and(|(until, _)| *until > self.now.monotonic_ms) || !self.should_hold(session, log) {
+        if self.custody.refusal(session, log).is_some() || !self.should_hold(session, log) {
             return;
         }
         // An author that lost its entries gets all of them, received or not; others what they don't say they hold.
@@ -393,7 +406,8 @@ impl<S: Store> Engine<S> {
     pub(crate) fn take_sealed(&mut self, session: SessionId, log: LogName, verified: VerifiedPage) {
         let Some(peer) = self.peer_of(session) else { return };
         if !self.views.membership.is_known(&log.author) {
-            return self.refuse(session, log, RefusalCode::NotAllowed, "its author is not known as a member here");
+            let detail = "its author is not known as a member here yet";
+            return self.refuse_for(session, log, RefusalCode::NotAllowed, detail, NOT_YET_MS);
         }
         let hub = self.is_hub();
         let own = log.author == self.device.id();
@@ -450,8 +464,12 @@ impl<S: Store> Engine<S> {
     }
 
     fn refuse(&mut self, session: SessionId, log: LogName, code: RefusalCode, detail: &str) {
+        self.refuse_for(session, log, code, detail, REFUSED_MS);
+    }
+
+    fn refuse_for(&mut self, session: SessionId, log: LogName, code: RefusalCode, detail: &str, wait_ms: u64) {
         if let Some(replica) = &mut self.replica {
-            replica.refuse(session, log, code, detail, REFUSED_MS);
+            replica.refuse(session, log, code, detail, wait_ms);
         }
     }
 
@@ -472,8 +490,13 @@ impl<S: Store> Engine<S> {
         }
         self.custody.keys_sent.retain(|(other, name, _)| (*other, *name) != (session, log));
         let wait = if retry_after_ms == 0 { REFUSED_MS } else { retry_after_ms.min(60_000) };
-        let wait = if code == RefusalCode::Incomplete { wait.min(200) } else { wait };
-        self.custody.refused.insert(session, (now + wait, detail.to_owned()));
+        // A peer without room takes nothing; else the other logs have nothing to do with it.
+        let (wait, log) = match code {
+            RefusalCode::Full | RefusalCode::Busy => (wait, None),
+            RefusalCode::Incomplete => (wait.min(NOT_YET_MS), Some(log)),
+            _ => (wait, Some(log)),
+        };
+        self.custody.refused.insert((session, log), (now + wait, detail.to_owned()));
     }
 
     pub(crate) fn custody_tick(&mut self) {

@@ -60,7 +60,7 @@ impl<S: Store> Engine<S> {
                 if missing > 0 {
                     reasons.push(format!("{missing} of the entries that it has are still on their way here"));
                 }
-                if let Some(refusal) = self.custody.refusal(SessionId(id.0)) {
+                if let Some(refusal) = self.custody.any_refusal(SessionId(id.0)) {
                     reasons.push(format!("it refuses custody: {refusal}"));
                 }
                 because("here", reasons)
@@ -125,7 +125,7 @@ impl<S: Store> Engine<S> {
         let refusals: Vec<String> = greeted
             .iter()
             .filter_map(|(id, link)| {
-                let refusal = self.custody.refusal(SessionId(id.0))?;
+                let refusal = self.custody.refusal(SessionId(id.0), log)?;
                 Some(format!("device {} refuses it: {refusal}", link.peer.short()))
             })
             .collect();
