@@ -13,6 +13,7 @@ use super::{
     Answer, Engine, Failure, FailureCode, OrderLine, SaleLineView, SaleOrder, SaleState, SaleView, TenderKind,
     TenderView,
 };
+use crate::hub::reconcile::is_in_range;
 use crate::store::Store;
 
 /// The most lines and tenders of one sale.
@@ -165,7 +166,7 @@ impl<S: Store> Engine<S> {
             });
             message.lines.push(priced);
         }
-        if i64::try_from(message.total).is_err() {
+        if !is_in_range(&message) {
             return Err(amount_error(money::MoneyError::Range));
         }
         Ok((message, views))
