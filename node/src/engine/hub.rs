@@ -11,8 +11,8 @@ use stallmesh_protocol::invite::{self, Invite};
 use stallmesh_protocol::join::{JoinBy, JoinRequest, commitment, short_code};
 use stallmesh_protocol::membership::{Ancestry, Coverage, Position};
 use stallmesh_protocol::payload::{self, encode};
-use stallmesh_protocol::seal::{SealKey, info, seal_to};
-use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName};
+use stallmesh_protocol::seal::{SealKey, associated, info, seal_to};
+use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, MarketId};
 
 use super::author::Parts;
 use super::join::Asking;
@@ -110,11 +110,12 @@ impl<S: Store> Engine<S> {
             return;
         }
         let secret: [u8; 32] = self.random_bytes();
-        let Ok(key) = SealKey::from_secret(&secret) else { return };
+        let (Some(market), Ok(key)) = (self.market, SealKey::from_secret(&secret)) else { return };
+        let bound = associated(&market.id, certificate.stall.as_bytes());
         let mut wraps = Vec::new();
         for reader in &readers {
             let seed = self.random_bytes();
-            match seal_to(reader, info::STALL_KEY, certificate.stall.as_bytes(), key.secret(), seed) {
+            match seal_to(reader, info::STALL_KEY, &bound, key.secret(), seed) {
                 Ok(wrap) => wraps.push(wrap),
                 Err(error) => tracing::warn!(%error, "a device of the stall has no usable key"),
             }
@@ -144,11 +145,13 @@ impl<S: Store> Engine<S> {
     /// A stall's read keys, as far as they are wrapped to this device.
     pub(crate) fn stall_read_keys(&self, stall: &str) -> Vec<SealKey> {
         let own = self.seal_key.public();
+        let Some(market) = self.market else { return Vec::new() };
+        let bound = associated(&market.id, stall.as_bytes());
         self.views
             .stall_keys(stall)
             .filter_map(|message| {
                 let wrap = message.wraps.iter().find(|wrap| wrap.recipient == own)?;
-                let secret = self.seal_key.open(wrap, info::STALL_KEY, stall.as_bytes()).ok()?;
+                let secret = self.seal_key.open(wrap, info::STALL_KEY, &bound).ok()?;
                 SealKey::from_secret(&secret.as_slice().try_into().ok()?).ok()
             })
             .collect()
@@ -231,14 +234,14 @@ impl<S: Store> Engine<S> {
 
     /// Judges one join request. Every request is answered once: by a certificate, a challenge or a refusal.
     pub(crate) fn admit_request(&mut self, message: &payload::JoinRequest) {
-        let Some(opening) = self.opening_key.clone() else { return };
+        let (Some(market), Some(opening)) = (self.market, self.opening_key.clone()) else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
         let answered =
             self.views.join_refusals.contains_key(&id) || self.asking.contains_key(&id) || self.request_is_granted(&id);
         if answered {
             return;
         }
-        let (_, request) = match JoinRequest::open(message, &opening) {
+        let (_, request) = match JoinRequest::open(message, &market.id, &opening) {
             Ok(opened) => opened,
             // Not for this hub, or nobody's: another hub may be able to.
             Err(error) => return tracing::debug!(%error, "a join request that can't be opened"),
@@ -778,7 +781,7 @@ impl<S: Store> Engine<S> {
         }
         let inputs: Vec<payload::InputLog> = inputs.into_values().collect();
         let hasher =
-            inputs.iter().fold(Hasher::new(Domain::Settlement), |hasher, input| hasher.sized(&input.encode_to_vec()));
+            inputs.iter().fold(Hasher::new(Domain::ClosingInput), |hasher, input| hasher.sized(&input.encode_to_vec()));
         let mut chunks: Vec<Vec<payload::InputLog>> = Vec::new();
         let mut bytes = usize::MAX;
         for input in inputs {
@@ -820,7 +823,9 @@ impl<S: Store> Engine<S> {
         else {
             return Ok(None);
         };
-        let sealed = seal_to(&recipient, info::STATEMENT, statement.stall.as_bytes(), &statement.to_bytes(), seed)?;
+        let Some(market) = self.market else { return Ok(None) };
+        let bound = associated(&market.id, statement.stall.as_bytes());
+        let sealed = seal_to(&recipient, info::STATEMENT, &bound, &statement.to_bytes(), seed)?;
         let bytes = encode(&sealed);
         let blob = hash(Domain::Blob, &bytes);
         let length = bytes.len() as u64;
@@ -920,9 +925,10 @@ fn chunked(blobs: Vec<payload::StatementBlob>) -> Vec<Vec<payload::StatementBlob
 }
 
 /// Opens a sealed statement with whichever of a stall's read keys fits.
-pub(crate) fn open_statement(sealed: &[u8], stall: &str, keys: &[SealKey]) -> Option<Statement> {
+pub(crate) fn open_statement(market: &MarketId, sealed: &[u8], stall: &str, keys: &[SealKey]) -> Option<Statement> {
     let sealed: payload::Wrap = payload::decode("statement", sealed).ok()?;
-    let opened = keys.iter().find_map(|key| key.open(&sealed, info::STATEMENT, stall.as_bytes()).ok())?;
+    let bound = associated(market, stall.as_bytes());
+    let opened = keys.iter().find_map(|key| key.open(&sealed, info::STATEMENT, &bound).ok())?;
     Statement::from_bytes(&opened).ok()
 }
 

@@ -12,7 +12,7 @@ use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, MarketId};
 
 use super::logs::{Held, Inserted};
 use super::views::Views;
-use super::{Engine, Notice, proofs};
+use super::{Engine, Notice};
 use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
 
@@ -119,7 +119,7 @@ impl<S: Store> Engine<S> {
             catalog |= held.entry.kind == Kind::PRODUCTS;
             if matches!(held.entry.kind, Kind::FORK_PROOF | Kind::FORK_RESTATED)
                 && let Some(bytes) = held.entry.payload.bytes(Part::Public)
-                && let Ok(proof) = proofs::read(bytes)
+                && let Ok(proof) = ForkProof::from_payload(bytes)
             {
                 self.take_proof(proof, bytes.to_vec());
             }
@@ -183,14 +183,14 @@ impl<S: Store> Engine<S> {
     ) {
         let Some(market) = self.market else { return };
         let Ok(proof) = ForkProof::new(&market.id, log, sequence, previous, branches) else { return };
-        let bytes = proofs::write(&proof);
+        let bytes = proof.to_payload();
         self.take_proof(proof, bytes);
     }
 
     /// A fork proof from a peer, ahead of the entries that carry it.
     pub(crate) fn evidence(&mut self, session: SessionId, bytes: &[u8]) {
         let Some(market) = self.market else { return };
-        match proofs::read(bytes).map_err(|error| error.to_string()).and_then(|proof| {
+        match ForkProof::from_payload(bytes).map_err(|error| error.to_string()).and_then(|proof| {
             proof.verify(&market.id).map_err(|error| error.to_string())?;
             Ok(proof)
         }) {
@@ -232,7 +232,7 @@ impl<S: Store> Engine<S> {
 
     pub(crate) fn load_proofs(&mut self) -> Result<(), StoreError> {
         for (_, bytes) in self.overlay.scan_prefix(Table::Evidence, &[])? {
-            if let Ok(proof) = proofs::read(&bytes) {
+            if let Ok(proof) = ForkProof::from_payload(&bytes) {
                 self.views.insert_proof(proof, None);
             }
         }
@@ -240,7 +240,7 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn forks_into_replica(&mut self) {
-        let forks: Vec<Vec<u8>> = self.views.proofs().map(|fact| proofs::write(&fact.proof)).collect();
+        let forks: Vec<Vec<u8>> = self.views.proofs().map(|fact| fact.proof.to_payload()).collect();
         if let Some(replica) = &mut self.replica {
             forks.into_iter().for_each(|bytes| replica.note_evidence(hash(Domain::Blob, &bytes), bytes));
         }

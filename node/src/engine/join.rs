@@ -187,7 +187,7 @@ impl<S: Store> Engine<S> {
             time,
         };
         // A key that is none was refused when the invite was read by whoever made it; then there is nothing to ask.
-        let sealed = request.seal(&self.device, &invite.opening_key, time + REQUEST_MS, seed).ok()?;
+        let sealed = request.seal(&self.device, &invite.market(), &invite.opening_key, time + REQUEST_MS, seed).ok()?;
         let id = Hash::try_from(sealed.id.as_slice()).ok()?;
         Some((id, sealed))
     }

@@ -40,7 +40,6 @@ mod logs;
 mod market;
 mod overlay;
 mod peers;
-mod proofs;
 mod request;
 mod sales;
 mod views;

@@ -8,14 +8,13 @@ use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::fork::ForkProof;
 use stallmesh_protocol::membership::{
     BySequence, ControlFact, Coverage, Membership, NoCoverage, NotStanding, Position, ProofFact, effective_time,
-    read_control,
+    read_control, read_line,
 };
 use stallmesh_protocol::payload::{self, PayloadError};
 use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind, Lane, LogName, MarketId};
 
 use super::catalog::{Catalog, Judgement};
 use super::logs::Held;
-use super::proofs;
 
 /// Where a fact stands, and when its author says that it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,12 +155,12 @@ impl Views {
         match (held.log.lane, held.entry.kind) {
             (_, Kind::OPENING) => {
                 let message: payload::Opening = payload::decode("opening", bytes)?;
+                let parents = read_line(&message.parents)?;
                 let life = self.lives.entry(held.log.author).or_default().entry(held.log.incarnation).or_default();
-                for parent in &message.parents {
-                    let incarnation = payload::fixed("parents.incarnation", &parent.incarnation)?;
+                for ((incarnation, lane), head) in parents {
                     life.parents.insert(incarnation);
-                    let knew = life.knew.entry((incarnation, Lane(parent.lane))).or_insert(0);
-                    *knew = parent.sequence.max(*knew);
+                    let knew = life.knew.entry((incarnation, lane)).or_insert(0);
+                    *knew = head.sequence.max(*knew);
                 }
             }
             (Lane::CONTROL, Kind::MARKET) if held.log.author == self.root => {
@@ -183,7 +182,7 @@ impl Views {
                 self.settlements.push(Published { written, message });
             }
             (Lane::CONTROL | Lane::SIGNAL, Kind::FORK_PROOF | Kind::FORK_RESTATED) => {
-                let proof = proofs::read(bytes)?;
+                let proof = ForkProof::from_payload(bytes)?;
                 proof.verify(&self.market).map_err(|_| PayloadError::field("branches", "prove no fork"))?;
                 self.insert_proof(proof, Some(written.at));
             }
