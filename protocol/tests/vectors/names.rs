@@ -31,6 +31,11 @@ const DOMAINS: [Domain; 20] = [
 ];
 const CONTEXTS: [Context; 5] =
     [Context::Head, Context::Acknowledgement, Context::Invite, Context::Join, Context::Session];
+/// Signatures that plain verification takes: under the identity as key, and by the owner with the identity as point.
+const SMALL_KEY: &str = "ed4928c628d1c2c6eae90338905995612959273a5c63f93636c14614ac8737d1\
+    0ab7f883da52e376654d2b10ae55a049aaf6c2ea1c8f8406a3ab37dfb40fbc05";
+const SMALL_POINT: &str = "0100000000000000000000000000000000000000000000000000000000000000\
+    fd27dad3f77fbf9904a0c484de2bd597523368873a35ead1c88e1119e207830c";
 /// The order of Ed25519's group, little endian: a scalar plus this is the same scalar written otherwise.
 const ORDER: [u8; 32] = [
     0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14, 0, 0, 0, 0, 0, 0,
@@ -147,7 +152,10 @@ fn refused_signatures() -> Vec<Value> {
     empty[0] = 1;
     let mut second_name = [0xff; 32];
     (second_name[0], second_name[31]) = (0xee, 0x7f);
+    let known = |text: &str| <[u8; 64]>::try_from(hex::decode(text).unwrap()).unwrap();
     let cases = [
+        ("a key of small order, though the equation holds", identity, known(SMALL_KEY), message),
+        ("a point of small order, though the equation holds", owner, known(SMALL_POINT), message),
         ("another message", owner, good, b"what is not signed".as_slice()),
         ("a flipped bit", owner, flipped, message),
         ("a scalar that is not canonical", owner, malleated, message),

@@ -1,6 +1,8 @@
+use chacha20::cipher::{KeyIvInit, StreamCipher};
 use serde_json::{Value, json};
 use stallmesh_protocol::entry::{Part, PartBody};
-use stallmesh_protocol::seal::{DayKey, SealKey, SealedAt, associated, info, seal_to};
+use stallmesh_protocol::hash::{Domain, Hasher};
+use stallmesh_protocol::seal::{DayKey, PartSecret, SealError, SealKey, SealedAt, associated, info, seal_to};
 use stallmesh_protocol::{Hash, Kind, Lane, MarketId, payload};
 
 use super::{HELPER, HUB, MORNING, OWNER, log_id, market};
@@ -127,6 +129,23 @@ fn part(length: usize) -> Value {
     })
 }
 
+/// What only somebody who holds the secret can make: a tag that fits, over padding that doesn't.
+fn padded_by_hand(secret: &PartSecret, mut padded: Vec<u8>) -> Vec<u8> {
+    let tag = Hasher::keyed(secret.as_bytes(), Domain::PartTag)
+        .bytes(at().log.as_bytes())
+        .u64(at().sequence)
+        .bytes(at().previous.as_bytes())
+        .u64(at().timestamp)
+        .bytes(&at().seen)
+        .u32(at().kind.0)
+        .u8(Part::Money as u8)
+        .bytes(&padded)
+        .finish();
+    let key = Hasher::keyed(secret.as_bytes(), Domain::PartKey).bytes(tag.as_bytes()).finish();
+    chacha20::ChaCha20::new(key.as_bytes().into(), &[0; 12].into()).apply_keystream(&mut padded);
+    [tag.as_bytes().as_slice(), &padded].concat()
+}
+
 fn refused_parts() -> Vec<Value> {
     let key = DayKey::new([0x11; 32]);
     let PartBody::Bytes(good) = key.seal(&at(), Part::Money, b"12.40").unwrap() else {
@@ -137,7 +156,13 @@ fn refused_parts() -> Vec<Value> {
     tag[0] ^= 1;
     let mut text = good.clone();
     text[40] ^= 1;
+    let mut padded = [vec![5], b"12.40".to_vec(), vec![0; 58]].concat();
+    let more = padded_by_hand(&secret, [padded.clone(), vec![0; 64]].concat());
+    padded[63] = 1;
+    let dirty = padded_by_hand(&secret, padded);
     [
+        ("padding that is not zeros", dirty, 3, Part::Money),
+        ("more padding than needed", more, 3, Part::Money),
         ("an altered tag", tag, 3, Part::Money),
         ("an altered byte", text, 3, Part::Money),
         ("another position", good.clone(), 4, Part::Money),
@@ -148,7 +173,8 @@ fn refused_parts() -> Vec<Value> {
     .into_iter()
     .map(|(why, sealed, sequence, part)| {
         let at = SealedAt { sequence, ..at() };
-        secret.open(&at, part, &sealed).unwrap_err();
+        let error = secret.open(&at, part, &sealed).unwrap_err();
+        assert_eq!(error == SealError::Padding, why.contains("padding"), "{why}: {error}");
         json!({
             "why": why,
             "secret": hex::encode(secret.as_bytes()),

@@ -322,6 +322,8 @@ fn a_day() -> Market {
     let mut again = Log::open(OWNER, 0xb3, Lane::SALES);
     again.sell(&with(sale("two", 1_999, 3, 2), |sale| sale.receipt = 1));
     again.sell(&sale("one", 1_300, 1, 1));
+    again.sell(&weighed("by weight", "0.355", 351));
+    again.sell(&weighed("half a cent up", "0.35", 347));
     let mut helper = Log::open(HELPER, 0xa4, Lane::SALES);
     helper.sell(&sale("up to the limit", 5_000, 1, 1));
     helper.sell(&sale("above it", 5_001, 1, 1));
@@ -350,22 +352,23 @@ fn revoked() -> Market {
     let mut market = Market::open();
     let mut owner = Log::open(OWNER, 0xa3, Lane::SALES);
     owner.sell_all((0..6).map(numbered));
-    market.check(&[(&market.control.clone(), 4), (&owner, 4)]);
+    let mut other = Log::open(OWNER, 0xb3, Lane::SALES);
+    other.sell(&sale("another life", 900, 1, 1));
+    other.sell(&sale("another life, later", 901, 1, 1));
+    market.check(&[(&market.control.clone(), 4), (&owner, 4), (&other, 3)]);
     let device = key(OWNER).id().as_bytes().to_vec();
     let revocation = payload::Revocation { device: device.clone(), line: a_line(&owner, 3), ..Default::default() };
     market.control.public(Kind::REVOCATION, encode(&revocation));
     let raise = payload::Raise { device, line: a_line(&owner, 6) };
     market.control.public(Kind::RAISE, encode(&raise));
     market.check(&[(&market.control.clone(), 6)]);
-    let mut other = Log::open(OWNER, 0xb3, Lane::SALES);
-    other.sell(&sale("another life", 900, 1, 1));
     market.whole(&owner);
     market.whole(&other);
     market
 }
 
-/// A fork at sequence 5 of a sales log. A checkpoint had named one branch up to 6.
-fn forked() -> Market {
+/// A fork at sequence 5 of a sales log. A checkpoint may have named one branch up to 6.
+fn forked(named: bool) -> Market {
     let mut market = Market::open();
     let mut one = Log::open(OWNER, 0xa3, Lane::SALES);
     one.sell_all((0..2).map(numbered));
@@ -376,7 +379,11 @@ fn forked() -> Market {
     let mut elsewhere = Log::open(OWNER, 0xb3, Lane::SALES);
     elsewhere.sell(&sale("another life", 900, 1, 1));
     elsewhere.sell(&sale("after all", 901, 1, 1));
-    market.check(&[(&market.control.clone(), 4), (&one, 6), (&elsewhere, 3)]);
+    let sales = [(&one, 6), (&elsewhere, 3)];
+    market.check(&[(&market.control.clone(), 4)]);
+    if named {
+        market.check(&sales);
+    }
     let branch = |log: &Log| Branch {
         headers: vec![log.entries[4].header(), log.entries[5].header()],
         signature: sign_head(&key(OWNER), &log.writer.id(), &log.heads[6]),
@@ -394,7 +401,7 @@ fn forked() -> Market {
 
 /// The forked device's other life is admitted again.
 fn readmitted() -> Market {
-    let mut market = forked();
+    let mut market = forked(true);
     let message = payload::Readmission { device: key(OWNER).id().as_bytes().to_vec(), incarnation: vec![0xb3; 16] };
     market.control.public(Kind::READMISSION, encode(&message));
     market
@@ -405,7 +412,8 @@ pub(crate) fn exports() -> Vec<(&'static str, DeviceId, Vec<u8>)> {
     [
         ("a day at the market", a_day()),
         ("a revoked device", revoked()),
-        ("a forked device", forked()),
+        ("a forked device", forked(true)),
+        ("a forked device of which no checkpoint had named anything", forked(false)),
         ("a forked device's other life is admitted again", readmitted()),
     ]
     .map(|(name, market)| {
