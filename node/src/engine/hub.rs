@@ -33,8 +33,6 @@ const ASKING_MAX: usize = 200;
 const INPUT_BYTES_MAX: usize = 48 * 1024;
 /// Statements that one entry names: a stall's slug has at most 60 bytes.
 const STATEMENTS_MAX: usize = 400;
-/// How far the kept floor of trusted time may lag, in milliseconds.
-const CLOCK_EVERY_MS: u64 = 60_000;
 /// Read keys last for a day of 24 hours, in UTC.
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -55,12 +53,13 @@ impl<S: Store> Engine<S> {
             return;
         }
         self.clock.witness(time, self.now);
-        let kept = self.overlay.get(Table::Meta, META_CLOCK);
-        let kept = self.guard(kept).flatten();
-        let floor = kept.and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
-        let now = self.time();
-        if now > floor + CLOCK_EVERY_MS {
-            self.overlay.put(Table::Meta, META_CLOCK, now.to_be_bytes());
+        self.keep_time();
+    }
+
+    /// Keeps the trusted time, also while the hub is away: a restart must not turn it back.
+    pub(crate) fn keep_time(&mut self) {
+        if let Some(time) = self.clock.due_to_keep(self.now) {
+            self.overlay.put(Table::Meta, META_CLOCK, time.to_be_bytes());
         }
     }
 

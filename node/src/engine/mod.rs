@@ -463,6 +463,7 @@ impl<S: Store> Engine<S> {
         if let Some(replica) = &mut self.replica {
             replica.handle_timeout(now, &HoldingsView { logs: &self.logs, overlay: &self.overlay });
         }
+        self.keep_time();
         self.link_timeouts();
         self.joining_tick();
         self.custody_tick();
