@@ -221,9 +221,11 @@ impl<S: Store> Engine<S> {
 
     /// Judges every request that members have carried here and that wasn't judged yet.
     fn admit_waiting(&mut self) {
-        let waiting: Vec<payload::JoinRequest> =
-            self.views.join_requests.values().map(|(_, request)| request.clone()).collect();
-        for request in waiting {
+        let mut waiting: Vec<(u64, payload::JoinRequest)> =
+            self.views.join_requests.values().map(|(written, request)| (written.timestamp, request.clone())).collect();
+        // What reveals a nonce comes after what committed to it.
+        waiting.sort_by_key(|(written, _)| *written);
+        for (_, request) in waiting {
             self.admit_request(&request);
         }
     }
@@ -233,7 +235,7 @@ impl<S: Store> Engine<S> {
         let Some(opening) = self.opening_key.clone() else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
         let answered =
-            self.views.join_refusals.contains_key(&id) || self.asking.contains_key(&id) || self.request_is_granted(&id);
+            self.views.refusal(&id).is_some() || self.asking.contains_key(&id) || self.request_is_granted(&id);
         if answered {
             return;
         }
@@ -341,10 +343,17 @@ impl<S: Store> Engine<S> {
         if self.asking.len() >= ASKING_MAX {
             return Err("too many requests wait for the organiser: try again later".into());
         }
-        let nonce: [u8; 16] = self.random_bytes();
-        let challenge = payload::JoinChallenge { request: id.as_bytes().to_vec(), nonce: nonce.to_vec() };
-        self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge))
-            .map_err(|error| error.to_string())?;
+        // A hub that was restarted keeps to the challenge that it has given.
+        let nonce = match self.views.challenge(&id) {
+            Some(nonce) => nonce,
+            None => {
+                let nonce: [u8; 16] = self.random_bytes();
+                let challenge = payload::JoinChallenge { request: id.as_bytes().to_vec(), nonce: nonce.to_vec() };
+                self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge))
+                    .map_err(|error| error.to_string())?;
+                nonce
+            }
+        };
         self.asking.insert(id, Asking { request: request.clone(), nonce, code: String::new() });
         self.notice(Notice::Members);
         Ok(())
@@ -355,6 +364,9 @@ impl<S: Store> Engine<S> {
             (Some(market), Some(opening)) => (market.root, opening.public()),
             _ => return Err("no market".into()),
         };
+        if self.request_is_granted(&first) {
+            return Ok(());
+        }
         let Some(asking) = self.asking.get_mut(&first) else {
             return Err("the hub doesn't know that request any more: ask again".into());
         };

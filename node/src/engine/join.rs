@@ -459,9 +459,9 @@ impl<S: Store> Engine<S> {
         for (link, state) in &self.links {
             for request in &state.join.asking {
                 let mut answer = wire::JoinAnswer { request: request.as_bytes().to_vec(), ..Default::default() };
-                if let Some(reason) = self.views.join_refusals.get(request) {
-                    (answer.state, answer.detail) = (2, reason.clone());
-                } else if let Some(nonce) = self.views.join_challenges.get(request) {
+                if let Some(reason) = self.views.refusal(request) {
+                    (answer.state, answer.detail) = (2, reason.to_owned());
+                } else if let Some(nonce) = self.views.challenge(request) {
                     (answer.state, answer.challenge) = (3, nonce.to_vec());
                 } else {
                     continue;
