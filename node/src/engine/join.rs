@@ -99,7 +99,9 @@ impl<S: Store> Engine<S> {
         if self.is_member() {
             return Err(Failure::new(FailureCode::EConflict, "this device is a member already"));
         }
-        self.overlay.put(Table::Meta, META_INVITE, text.trim().as_bytes().to_vec());
+        // One line for the invite, and where it only names the market a second one for the stall that is asked for.
+        let kept = asking_for.map_or_else(|| text.trim().to_owned(), |stall| format!("{}\n{stall}", text.trim()));
+        self.overlay.put(Table::Meta, META_INVITE, kept.into_bytes());
         if self.market.is_none() {
             let entered = self.enter_market(invite.root, invite.epoch);
             self.guard(entered);
@@ -131,8 +133,9 @@ impl<S: Store> Engine<S> {
         }
         let Ok(text) = std::str::from_utf8(text) else { return };
         let name = self.settings.name.clone();
+        let (text, asking_for) = text.split_once('\n').map_or((text, None), |(text, stall)| (text, Some(stall)));
         if let Ok((invite, bytes)) = Invite::from_text(text) {
-            self.start_request(invite, bytes, &name, None);
+            self.start_request(invite, bytes, &name, asking_for);
         }
     }
 
@@ -187,7 +190,9 @@ impl<S: Store> Engine<S> {
             time,
         };
         // A key that is none was refused when the invite was read by whoever made it; then there is nothing to ask.
-        let sealed = request.seal(&self.device, &invite.opening_key, time + REQUEST_MS, seed).ok()?;
+        // A device whose clock is years behind still asks for as long as its invite lasts.
+        let expires = time.saturating_add(REQUEST_MS).max(invite.expires);
+        let sealed = request.seal(&self.device, &invite.opening_key, expires, seed).ok()?;
         let id = Hash::try_from(sealed.id.as_slice()).ok()?;
         Some((id, sealed))
     }
