@@ -411,7 +411,6 @@ impl<S: Store> Engine<S> {
     pub(crate) fn welcome(&mut self, link: LinkId) {
         let Some(state) = self.links.get_mut(&link) else { return };
         let peer = state.peer;
-        state.join.opened_restricted = self.views.membership.is_revoked(&peer);
         let asked = !state.join.asking.is_empty();
         if asked {
             self.send_proof(link, peer);
