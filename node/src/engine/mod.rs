@@ -130,6 +130,8 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// The most bytes of others' sealed entries that are kept.
     pub custody_bytes_max: u64,
+    /// The most bytes that are taken of a revoked device beyond its line.
+    pub beyond_line_bytes_max: u64,
     /// Milliseconds between a hub's checkpoints while something changes.
     pub checkpoint_every_ms: u64,
     /// How many links to hold in the market.
@@ -145,6 +147,7 @@ impl Default for Settings {
             peers: Vec::new(),
             advertise: Vec::new(),
             custody_bytes_max: 256 * 1024 * 1024,
+            beyond_line_bytes_max: custody::BEYOND_LINE_BYTES_MAX,
             checkpoint_every_ms: 2_000,
             degree: 6,
         }
