@@ -263,7 +263,7 @@ impl Views {
 
     /// The earliest proved fork of a log.
     pub(crate) fn earliest_fork(&self, log: &LogName) -> Option<&ForkProof> {
-        self.proofs.get(log)?.iter().map(|fact| &fact.proof).min_by_key(|proof| proof.sequence)
+        self.proofs.get(log)?.iter().map(|fact| &fact.proof).min_by_key(|proof| (proof.sequence, proof.previous))
     }
 
     pub(crate) fn proofs(&self) -> impl Iterator<Item = &ProofFact> {
