@@ -148,6 +148,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         peers: config.mesh.peers.clone(),
         advertise: config.mesh.advertise.clone(),
         custody_bytes_max: config.custody.bytes_max,
+        beyond_line_bytes_max: Settings::default().beyond_line_bytes_max,
         checkpoint_every_ms: config.hub.checkpoint_every_ms.max(100),
         degree: config.mesh.degree.max(1),
     };

@@ -379,7 +379,7 @@ impl Membership {
 
     /// Whether `author` may revoke, raise or readmit `subject`: it is closer to the root, and a hub, the root, or an
     /// issuer of the subject's line.
-    fn has_say(&self, author: &DeviceId, subject: &DeviceId) -> bool {
+    pub fn has_say(&self, author: &DeviceId, subject: &DeviceId) -> bool {
         let Some(subject) = self.devices.get(subject) else { return false };
         if *author == self.root {
             return true;

@@ -387,6 +387,8 @@ impl<S: Store> Engine<S> {
         }
         let message = payload::Raise { device: device.as_bytes().to_vec(), line: write_line(&self.line_of(device)) };
         self.append_public(Lane::CONTROL, Kind::RAISE, encode(&message))?;
+        // What stands now takes no room beyond the line any more.
+        self.custody.beyond_line.remove(&device);
         Ok(())
     }
 
@@ -406,9 +408,7 @@ impl<S: Store> Engine<S> {
         if !self.views.membership.is_known(device) || *device == self.views.membership.root() {
             return Err(Failure::new(FailureCode::ENotFound, format!("no device {device} in this market")));
         }
-        let own = self.device.id();
-        let issued = self.views.membership.issued_at(device).any(|at| at.log.author == own);
-        if issued || (self.is_hub() && !self.is_hub_device(device)) {
+        if self.views.membership.has_say(&self.device.id(), device) {
             return Ok(());
         }
         Err(Failure::new(FailureCode::EScope, "only the hub, or the device that gave the certificate, can do that"))

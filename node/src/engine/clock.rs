@@ -4,12 +4,16 @@ use super::Now;
 
 /// How far the wall clock may lead after a restart, in milliseconds: a week in a drawer.
 const FORWARD_MAX: u64 = 7 * 24 * 3_600_000;
+/// How far the time that is kept for the next start may lag, in milliseconds.
+const KEEP_EVERY_MS: u64 = 60_000;
 
 /// A clock that never runs back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TrustedClock {
     /// A trusted time and the monotonic moment at which it was so.
     anchor: Option<(u64, u64)>,
+    /// What was kept last for the next start.
+    kept: u64,
 }
 
 impl TrustedClock {
@@ -17,7 +21,7 @@ impl TrustedClock {
     /// forward from it, within a bound.
     pub(crate) fn start(floor: u64, now: Now) -> Self {
         let anchor = (floor > 0).then(|| (now.wall_ms.clamp(floor, floor + FORWARD_MAX), now.monotonic_ms));
-        TrustedClock { anchor }
+        TrustedClock { anchor, kept: floor }
     }
 
     /// A hub's checkpoint says that it is at least `time`.
@@ -33,6 +37,16 @@ impl TrustedClock {
             Some((time, at)) => time + now.monotonic_ms.saturating_sub(at),
             None => now.wall_ms,
         }
+    }
+
+    /// The time that is to be kept now, so that a restart with a wrong clock can't turn it back; once a minute.
+    pub(crate) fn due_to_keep(&mut self, now: Now) -> Option<u64> {
+        let time = self.time(now);
+        if self.anchor.is_none() || time <= self.kept + KEEP_EVERY_MS {
+            return None;
+        }
+        self.kept = time;
+        Some(time)
     }
 
     /// Whether a checkpoint stands behind it.
@@ -66,5 +80,15 @@ mod tests {
         assert_eq!(TrustedClock::start(floor, at(0, floor + ten_years)).time(at(0, 0)), floor + FORWARD_MAX);
         assert_eq!(TrustedClock::start(floor, at(0, floor - ten_years)).time(at(0, 0)), floor);
         assert_eq!(TrustedClock::start(floor, at(0, floor + 5)).time(at(0, 0)), floor + 5);
+    }
+
+    #[test]
+    fn time_is_kept_once_a_minute_also_while_no_checkpoint_comes() {
+        let mut clock = TrustedClock::start(0, at(0, 999_999_999));
+        assert_eq!(clock.due_to_keep(at(120_000, 0)), None, "the device's own word is not worth keeping");
+        clock.witness(500_000, at(120_000, 0));
+        assert_eq!(clock.due_to_keep(at(120_000, 0)), Some(500_000));
+        assert_eq!(clock.due_to_keep(at(180_000, 0)), None);
+        assert_eq!(clock.due_to_keep(at(180_001, 0)), Some(560_001));
     }
 }

@@ -10,6 +10,7 @@ use stallmesh_protocol::acknowledgement::{Acknowledgement, INTERVALS_MAX};
 use stallmesh_protocol::certificate::{Role, Scope};
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::interval::Interval;
+use stallmesh_protocol::membership::{NotStanding, Position};
 use stallmesh_protocol::page::VerifiedPage;
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, wire};
@@ -30,6 +31,10 @@ const REFUSED_MS: u64 = 5_000;
 /// Milliseconds until a log is tried again whose author's certificate, or whose key entry, hasn't come as far as it has:
 /// both travel ahead of sales, so they are a few round trips away.
 const NOT_YET_MS: u64 = 200;
+
+/// Bytes beyond its line that are taken of a revoked device, so that the line can be raised to them: some ten thousand
+/// sales, a tablet's weeks.
+pub(crate) const BEYOND_LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
 const ENDS_MAX: usize = 32;
@@ -67,6 +72,8 @@ pub(crate) struct Custody {
     unfinished: BTreeSet<LogName>,
     /// Which incarnation of a neighbour said what it holds.
     holders: BTreeMap<DeviceId, Incarnation>,
+    /// Bytes beyond the line that were taken of revoked devices since the start or the last raise.
+    pub(crate) beyond_line: BTreeMap<DeviceId, u64>,
 }
 
 impl Custody {
@@ -415,6 +422,16 @@ impl<S: Store> Engine<S> {
         if !hub && !own && self.custody.held_bytes + bytes > self.settings.custody_bytes_max && !self.make_room(bytes) {
             return self.refuse(session, log, RefusalCode::Full, "the room for others' sales is used up");
         }
+        let beyond = self.bytes_beyond_line(&log, &verified);
+        let quota = self.settings.beyond_line_bytes_max;
+        if beyond > 0 && self.custody.beyond_line.get(&log.author).copied().unwrap_or(0) + beyond > quota {
+            return self.refuse(
+                session,
+                log,
+                RefusalCode::OverQuota,
+                "its author was revoked, and the room is used up",
+            );
+        }
         let keys: BTreeSet<u64> = verified.page().entries.iter().filter_map(|entry| entry.payload.key).collect();
         for key in keys {
             let in_page = key >= verified.page().first && key <= verified.page().last();
@@ -426,6 +443,12 @@ impl<S: Store> Engine<S> {
         }
         let interval = Interval { from: verified.page().first, to: verified.page().last(), hash: verified.head().hash };
         let inserted = self.logs.insert(&mut self.overlay, &log, &verified);
+        if let Some(Inserted::New(new) | Inserted::Fork { new, .. }) = inserted.as_ref().ok()
+            && beyond > 0
+        {
+            let taken: u64 = new.iter().map(|held| held.entry.payload.length() as u64).sum();
+            *self.custody.beyond_line.entry(log.author).or_insert(0) += taken.min(beyond);
+        }
         match self.guard(inserted) {
             Some(Inserted::New(new)) => {
                 if !own {
@@ -461,6 +484,24 @@ impl<S: Store> Engine<S> {
             self.ask_for_end(session, log, Head { sequence: interval.to, hash: interval.hash });
         }
         self.check_clones_of(log.author);
+    }
+
+    /// How many bytes of a page lie beyond the line of a revocation, and aren't held yet.
+    fn bytes_beyond_line(&mut self, log: &LogName, verified: &VerifiedPage) -> u64 {
+        if log.author == self.device.id() || !self.views.membership.is_revoked(&log.author) {
+            return 0;
+        }
+        let mut beyond = 0;
+        for (sequence, hash, entry) in verified.iter() {
+            let head = Head { sequence, hash };
+            let at = Position { log: *log, sequence, hash };
+            let held = self.logs.entry(&self.overlay, log, head);
+            let stands = self.views.membership.stands(&at, &self.views.coverage, &self.ancestry());
+            if self.guard(held).flatten().is_none() && stands == Err(NotStanding::BeyondLine) {
+                beyond += entry.payload.length() as u64;
+            }
+        }
+        beyond
     }
 
     fn refuse(&mut self, session: SessionId, log: LogName, code: RefusalCode, detail: &str) {
@@ -547,7 +588,8 @@ impl<S: Store> Engine<S> {
     /// A peer asks for sealed entries: its own, its stall's, or as the hub.
     pub(crate) fn serve_sealed(&mut self, session: SessionId, request: u64, log: LogName, from: u64, to: u64) {
         let Some(peer) = self.peer_of(session) else { return };
-        if peer != log.author && !self.is_hub_device(&peer) {
+        let own = peer == log.author && !self.views.membership.is_revoked(&peer);
+        if !own && !self.is_hub_device(&peer) {
             return self.refuse(session, log, RefusalCode::NotAllowed, "sealed entries go to their author and the hub");
         }
         let to = if to == 0 { u64::MAX - 1 } else { to };
@@ -743,7 +785,7 @@ impl<S: Store> Engine<S> {
         let offers: Vec<(LogName, Vec<Interval>)> = self
             .logs
             .of_author(peer)
-            .filter(|(name, _)| name.lane.is_sealed() && peer != own)
+            .filter(|(name, _)| name.lane.is_sealed() && peer != own && !self.views.membership.is_revoked(&peer))
             .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
             .collect();
         if let Some(replica) = &mut self.replica {

@@ -33,8 +33,6 @@ const ASKING_MAX: usize = 200;
 const INPUT_BYTES_MAX: usize = 48 * 1024;
 /// Statements that one entry names: a stall's slug has at most 60 bytes.
 const STATEMENTS_MAX: usize = 400;
-/// How far the kept floor of trusted time may lag, in milliseconds.
-const CLOCK_EVERY_MS: u64 = 60_000;
 /// Read keys last for a day of 24 hours, in UTC.
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -55,12 +53,13 @@ impl<S: Store> Engine<S> {
             return;
         }
         self.clock.witness(time, self.now);
-        let kept = self.overlay.get(Table::Meta, META_CLOCK);
-        let kept = self.guard(kept).flatten();
-        let floor = kept.and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
-        let now = self.time();
-        if now > floor + CLOCK_EVERY_MS {
-            self.overlay.put(Table::Meta, META_CLOCK, now.to_be_bytes());
+        self.keep_time();
+    }
+
+    /// Keeps the trusted time, also while the hub is away: a restart must not turn it back.
+    pub(crate) fn keep_time(&mut self) {
+        if let Some(time) = self.clock.due_to_keep(self.now) {
+            self.overlay.put(Table::Meta, META_CLOCK, time.to_be_bytes());
         }
     }
 
@@ -225,9 +224,11 @@ impl<S: Store> Engine<S> {
 
     /// Judges every request that members have carried here and that wasn't judged yet.
     fn admit_waiting(&mut self) {
-        let waiting: Vec<payload::JoinRequest> =
-            self.views.join_requests.values().map(|(_, request)| request.clone()).collect();
-        for request in waiting {
+        let mut waiting: Vec<(u64, payload::JoinRequest)> =
+            self.views.join_requests.values().map(|(written, request)| (written.timestamp, request.clone())).collect();
+        // What reveals a nonce comes after what committed to it.
+        waiting.sort_by_key(|(written, _)| *written);
+        for (_, request) in waiting {
             self.admit_request(&request);
         }
     }
@@ -237,7 +238,7 @@ impl<S: Store> Engine<S> {
         let (Some(market), Some(opening)) = (self.market, self.opening_key.clone()) else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
         let answered =
-            self.views.join_refusals.contains_key(&id) || self.asking.contains_key(&id) || self.request_is_granted(&id);
+            self.views.refusal(&id).is_some() || self.asking.contains_key(&id) || self.request_is_granted(&id);
         if answered {
             return;
         }
@@ -345,10 +346,17 @@ impl<S: Store> Engine<S> {
         if self.asking.len() >= ASKING_MAX {
             return Err("too many requests wait for the organiser: try again later".into());
         }
-        let nonce: [u8; 16] = self.random_bytes();
-        let challenge = payload::JoinChallenge { request: id.as_bytes().to_vec(), nonce: nonce.to_vec() };
-        self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge))
-            .map_err(|error| error.to_string())?;
+        // A hub that was restarted keeps to the challenge that it has given.
+        let nonce = match self.views.challenge(&id) {
+            Some(nonce) => nonce,
+            None => {
+                let nonce: [u8; 16] = self.random_bytes();
+                let challenge = payload::JoinChallenge { request: id.as_bytes().to_vec(), nonce: nonce.to_vec() };
+                self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge))
+                    .map_err(|error| error.to_string())?;
+                nonce
+            }
+        };
         self.asking.insert(id, Asking { request: request.clone(), nonce, code: String::new() });
         self.notice(Notice::Members);
         Ok(())
@@ -359,6 +367,9 @@ impl<S: Store> Engine<S> {
             (Some(market), Some(opening)) => (market.root, opening.public()),
             _ => return Err("no market".into()),
         };
+        if self.request_is_granted(&first) {
+            return Ok(());
+        }
         let Some(asking) = self.asking.get_mut(&first) else {
             return Err("the hub doesn't know that request any more: ask again".into());
         };

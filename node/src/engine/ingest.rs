@@ -16,6 +16,9 @@ use super::{Engine, Notice};
 use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
 
+/// How many proofs there may be before those about authors without a certificate are passed over.
+const PROOFS_OF_STRANGERS_MAX: usize = 64;
+
 impl<S: Store> Engine<S> {
     /// A page has arrived on a session.
     pub(crate) fn deliver(&mut self, session: SessionId, request: u64, log: LogName, bytes: &[u8], custody: bool) {
@@ -202,11 +205,20 @@ impl<S: Store> Engine<S> {
     /// Keeps a verified proof, spreads it, and publishes it where this device may.
     pub(crate) fn take_proof(&mut self, proof: ForkProof, bytes: Vec<u8>) {
         let key = hash(Domain::Blob, &bytes);
-        let earlier = self.views.earliest_fork(&proof.log).map(|known| known.sequence);
+        let (author, lane, sequence) = (proof.log.author, proof.log.lane, proof.sequence);
+        let known = self.views.earliest_fork(&proof.log);
+        let earliest = known.is_none_or(|known| sequence < known.sequence);
+        // Of a log the earliest proof alone says something new. A cheat could make any number of others from as many
+        // histories, and a stranger's key from logs that never were.
+        let redundant = known
+            .is_some_and(|known| *known != proof && (known.sequence, known.previous) <= (sequence, proof.previous));
+        let stranger = !self.views.membership.is_known(&author);
+        if redundant || (stranger && self.views.proofs().count() >= PROOFS_OF_STRANGERS_MAX) {
+            return;
+        }
         self.views.insert_proof(proof.clone(), None);
         let known = self.overlay.get(Table::Evidence, key.as_bytes());
         let known = self.guard(known).flatten().is_some();
-        let (author, lane, sequence) = (proof.log.author, proof.log.lane, proof.sequence);
         self.settle_fork(&proof);
         if let Some(replica) = &mut self.replica {
             replica.note_evidence(key, bytes.clone());
@@ -215,12 +227,14 @@ impl<S: Store> Engine<S> {
             return;
         }
         self.overlay.put(Table::Evidence, *key.as_bytes(), bytes.clone());
+        if stranger {
+            return;
+        }
         self.alarm(format!(
             "device {} signed two histories of its {lane} log, from sequence {sequence} on: it is quarantined",
             author.short()
         ));
         // Whoever finds an earlier fork says so; the hub restates what it learns.
-        let earliest = earlier.is_none_or(|earlier| sequence < earlier);
         if earliest && self.is_member() {
             let (lane, kind) =
                 if self.is_hub() { (Lane::CONTROL, Kind::FORK_RESTATED) } else { (Lane::SIGNAL, Kind::FORK_PROOF) };

@@ -99,7 +99,9 @@ impl<S: Store> Engine<S> {
         if self.is_member() {
             return Err(Failure::new(FailureCode::EConflict, "this device is a member already"));
         }
-        self.overlay.put(Table::Meta, META_INVITE, text.trim().as_bytes().to_vec());
+        // One line for the invite, and where it only names the market a second one for the stall that is asked for.
+        let kept = asking_for.map_or_else(|| text.trim().to_owned(), |stall| format!("{}\n{stall}", text.trim()));
+        self.overlay.put(Table::Meta, META_INVITE, kept.into_bytes());
         if self.market.is_none() {
             let entered = self.enter_market(invite.root, invite.epoch);
             self.guard(entered);
@@ -131,8 +133,9 @@ impl<S: Store> Engine<S> {
         }
         let Ok(text) = std::str::from_utf8(text) else { return };
         let name = self.settings.name.clone();
+        let (text, asking_for) = text.split_once('\n').map_or((text, None), |(text, stall)| (text, Some(stall)));
         if let Ok((invite, bytes)) = Invite::from_text(text) {
-            self.start_request(invite, bytes, &name, None);
+            self.start_request(invite, bytes, &name, asking_for);
         }
     }
 
@@ -187,7 +190,9 @@ impl<S: Store> Engine<S> {
             time,
         };
         // A key that is none was refused when the invite was read by whoever made it; then there is nothing to ask.
-        let sealed = request.seal(&self.device, &invite.market(), &invite.opening_key, time + REQUEST_MS, seed).ok()?;
+        // A device whose clock is years behind still asks for as long as its invite lasts.
+        let expires = time.saturating_add(REQUEST_MS).max(invite.expires);
+        let sealed = request.seal(&self.device, &invite.market(), &invite.opening_key, expires, seed).ok()?;
         let id = Hash::try_from(sealed.id.as_slice()).ok()?;
         Some((id, sealed))
     }
@@ -406,7 +411,6 @@ impl<S: Store> Engine<S> {
     pub(crate) fn welcome(&mut self, link: LinkId) {
         let Some(state) = self.links.get_mut(&link) else { return };
         let peer = state.peer;
-        state.join.opened_restricted = self.views.membership.is_revoked(&peer);
         let asked = !state.join.asking.is_empty();
         if asked {
             self.send_proof(link, peer);
@@ -459,9 +463,9 @@ impl<S: Store> Engine<S> {
         for (link, state) in &self.links {
             for request in &state.join.asking {
                 let mut answer = wire::JoinAnswer { request: request.as_bytes().to_vec(), ..Default::default() };
-                if let Some(reason) = self.views.join_refusals.get(request) {
-                    (answer.state, answer.detail) = (2, reason.clone());
-                } else if let Some(nonce) = self.views.join_challenges.get(request) {
+                if let Some(reason) = self.views.refusal(request) {
+                    (answer.state, answer.detail) = (2, reason.to_owned());
+                } else if let Some(nonce) = self.views.challenge(request) {
                     (answer.state, answer.challenge) = (3, nonce.to_vec());
                 } else {
                     continue;

@@ -129,6 +129,8 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// The most bytes of others' sealed entries that are kept.
     pub custody_bytes_max: u64,
+    /// The most bytes that are taken of a revoked device beyond its line.
+    pub beyond_line_bytes_max: u64,
     /// Milliseconds between a hub's checkpoints while something changes.
     pub checkpoint_every_ms: u64,
     /// How many links to hold in the market.
@@ -144,6 +146,7 @@ impl Default for Settings {
             peers: Vec::new(),
             advertise: Vec::new(),
             custody_bytes_max: 256 * 1024 * 1024,
+            beyond_line_bytes_max: custody::BEYOND_LINE_BYTES_MAX,
             checkpoint_every_ms: 2_000,
             degree: 6,
         }
@@ -462,6 +465,7 @@ impl<S: Store> Engine<S> {
         if let Some(replica) = &mut self.replica {
             replica.handle_timeout(now, &HoldingsView { logs: &self.logs, overlay: &self.overlay });
         }
+        self.keep_time();
         self.link_timeouts();
         self.joining_tick();
         self.custody_tick();

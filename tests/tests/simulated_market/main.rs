@@ -1,6 +1,12 @@
 //! Promises of the whole node, shown in the simulator.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod away;
+mod explained;
+mod joining;
+mod orders;
+mod urgent;
+
 use stallmesh_node::engine::{Answer, Request, SaleState, recompute};
 use stallmesh_tests::simulation::Simulation;
 
