@@ -16,7 +16,7 @@ use crate::engine::{
 use crate::identity::{self, IdentityError};
 use crate::link::{LinkCommand, LinkEvent, LinkNumbers, Road};
 use crate::mesh::{self, MeshConfig, MeshError};
-use crate::store::{CACHE_BYTES, RedbStore, StoreError};
+use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, StoreError};
 use crate::uplink::{self, UplinkConfig, UplinkError};
 
 /// Inputs that are handled before one commit.
@@ -138,8 +138,10 @@ pub fn make_directory(directory: &Path) -> Result<(), NodeError> {
 /// Keys, store or sockets can't be used; nothing runs then.
 pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError> {
     make_directory(directory)?;
-    let store = RedbStore::open(directory, CACHE_BYTES)?;
+    let lock = DirectoryLock::take(directory)?;
+    // Before the store: a directory in which it stands already has had an identity.
     let identity = identity::load_or_create(directory)?;
+    let store = RedbStore::open_locked(directory, CACHE_BYTES, lock)?;
     let seed = *identity.device.seed();
     let settings = Settings {
         name: config.name.clone(),
