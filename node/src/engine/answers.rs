@@ -286,6 +286,7 @@ impl<S: Store> Engine<S> {
         if self.is_member() && !self.clock.is_anchored() && !self.is_hub() {
             notices.push("no checkpoint of a hub was seen yet: times are this device's own".into());
         }
+        notices.extend(self.clock.complaint(self.now));
         if certificate.is_some_and(|certificate| !certificate.is_valid_at(self.time())) {
             notices
                 .push("this device's certificate has expired: it sells, copies and carries, and grants nothing".into());
