@@ -32,6 +32,8 @@ pub struct MeshSection {
     pub listen: Vec<String>,
     /// Whether mDNS proposes peers.
     pub mdns: bool,
+    /// Seconds without anybody after which mDNS begins anew.
+    pub mdns_silence_s: u64,
     /// Multiaddrs of members that are always dialled.
     pub peers: Vec<String>,
     /// Multiaddrs to tell others, beside those that it listens on.
@@ -47,6 +49,7 @@ impl Default for MeshSection {
         MeshSection {
             listen: vec!["/ip4/0.0.0.0/udp/0/quic-v1".into(), "/ip4/0.0.0.0/tcp/0".into()],
             mdns: true,
+            mdns_silence_s: 120,
             peers: Vec::new(),
             advertise: Vec::new(),
             degree: 6,
@@ -322,6 +325,7 @@ mod tests {
             "name",
             "listen",
             "mdns",
+            "mdns_silence_s",
             "peers",
             "advertise",
             "degree",

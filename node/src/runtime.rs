@@ -163,6 +163,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     let mesh_config = MeshConfig {
         listen: config.mesh.listen.clone(),
         mdns: config.mesh.mdns,
+        mdns_silence_max: Duration::from_secs(config.mesh.mdns_silence_s.max(1)),
         connections_max: config.mesh.connections_max,
     };
     mesh::start(&seed, &mesh_config, numbers.clone(), events.clone(), mesh_receiver)?;

@@ -323,6 +323,7 @@ impl<S: Store> Engine<S> {
             notices,
             time: self.time(),
             discovered: self.book.discovered(),
+            discovery_renewals: self.book.discovery_renewals(),
             joined_after_ms: self.joined_at.map(|at| at.saturating_sub(self.started.monotonic_ms)),
             join_code: self.join_code(),
             sales: self.sales.counts(),
