@@ -91,6 +91,8 @@ fn a_sale_that_was_acknowledged_survives_a_hundred_kills_under_load_and_settles_
 
     let node = till.node.into_inner().unwrap();
     for (key, (id, total)) in &acknowledged {
+        // There before it is asked for again: that would record what was lost.
+        assert_eq!(node.get(&format!("/v1/sales/{id}"))["total"], *total, "{key}");
         let again = node.send("POST", "/v1/sales", &order(key, "MUG"));
         assert_eq!((again["sale"].as_str(), again["total"].as_u64()), (Some(id.as_str()), Some(*total)), "{key}");
     }

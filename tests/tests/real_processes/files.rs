@@ -214,11 +214,11 @@ fn a_full_disk_refuses_the_sale_before_it_is_acknowledged_and_loses_none() {
     std::fs::remove_file(&ballast).unwrap();
     disk.remount("size=64m");
     node.start();
+    assert_eq!(node.status()["sales"]["recorded"], acknowledged.len());
     for key in &acknowledged {
         let again = node.send("POST", "/v1/sales", &noted(key));
         assert_eq!(again["total"], 1250, "{key}: {again}");
     }
-    assert_eq!(node.status()["sales"]["recorded"], acknowledged.len());
     market.until_received(acknowledged.len());
     assert_eq!(market.settle()["posted"], acknowledged.len());
     node.kill();
