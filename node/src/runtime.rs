@@ -16,7 +16,7 @@ use crate::engine::{
 use crate::identity::{self, IdentityError};
 use crate::link::{LinkCommand, LinkEvent, LinkNumbers, Road};
 use crate::mesh::{self, MeshConfig, MeshError};
-use crate::store::{CACHE_BYTES, RedbStore, StoreError};
+use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, StoreError};
 use crate::uplink::{self, UplinkConfig, UplinkError};
 
 /// Inputs that are handled before one commit.
@@ -138,8 +138,10 @@ pub fn make_directory(directory: &Path) -> Result<(), NodeError> {
 /// Keys, store or sockets can't be used; nothing runs then.
 pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError> {
     make_directory(directory)?;
-    let store = RedbStore::open(directory, CACHE_BYTES)?;
+    let lock = DirectoryLock::take(directory)?;
+    // Before the store: a directory in which it stands already has had an identity.
     let identity = identity::load_or_create(directory)?;
+    let store = RedbStore::open_locked(directory, CACHE_BYTES, lock)?;
     let seed = *identity.device.seed();
     let settings = Settings {
         name: config.name.clone(),
@@ -162,6 +164,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     let mesh_config = MeshConfig {
         listen: config.mesh.listen.clone(),
         mdns: config.mesh.mdns,
+        mdns_silence_max: Duration::from_secs(config.mesh.mdns_silence_s.max(1)),
         connections_max: config.mesh.connections_max,
     };
     mesh::start(&seed, &mesh_config, numbers.clone(), events.clone(), mesh_receiver)?;

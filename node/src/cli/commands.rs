@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::engine::{MarketOrder, Now, PolicyView, create_market, recompute};
 use crate::identity;
 use crate::runtime;
-use crate::store::{CACHE_BYTES, RedbStore, SCHEMA_VERSION};
+use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, SCHEMA_VERSION, STORE_FILE};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const HOUR_MS: u64 = 3_600_000;
@@ -287,14 +287,15 @@ pub(crate) fn create(
     days: u64,
 ) -> Result<DeviceId, CliError> {
     runtime::make_directory(directory).map_err(failed)?;
-    if directory.join(identity::DEVICE_KEY).exists() {
+    let lock = DirectoryLock::take(directory).map_err(failed)?;
+    if [identity::DEVICE_KEY, STORE_FILE].iter().any(|name| directory.join(name).exists()) {
         return Err(CliError::Failed(format!("{} already holds a node: use another --data-dir", directory.display())));
     }
-    let store = RedbStore::open(directory, CACHE_BYTES).map_err(failed)?;
     for key in [identity::ROOT_KEY, identity::RECOVERY_KEY, identity::OPENING_KEY] {
         identity::write_key(directory, key, &identity::random().map_err(failed)?).map_err(failed)?;
     }
     let identity = identity::load_or_create(directory).map_err(failed)?;
+    let store = RedbStore::open_locked(directory, CACHE_BYTES, lock).map_err(failed)?;
     let key = |name: &str| -> Result<_, CliError> {
         identity::read_key(directory, name)
             .map_err(failed)?

@@ -286,6 +286,7 @@ impl<S: Store> Engine<S> {
         if self.is_member() && !self.clock.is_anchored() && !self.is_hub() {
             notices.push("no checkpoint of a hub was seen yet: times are this device's own".into());
         }
+        notices.extend(self.clock.complaint(self.now));
         if certificate.is_some_and(|certificate| !certificate.is_valid_at(self.time())) {
             notices
                 .push("this device's certificate has expired: it sells, copies and carries, and grants nothing".into());
@@ -322,6 +323,7 @@ impl<S: Store> Engine<S> {
             notices,
             time: self.time(),
             discovered: self.book.discovered(),
+            discovery_renewals: self.book.discovery_renewals(),
             joined_after_ms: self.joined_at.map(|at| at.saturating_sub(self.started.monotonic_ms)),
             join_code: self.join_code(),
             sales: self.sales.counts(),

@@ -10,8 +10,8 @@ use super::author::{Parts, position_text};
 use super::sales::SaleRecord;
 use super::views::position;
 use super::{
-    Answer, Engine, Failure, FailureCode, OrderLine, SaleLineView, SaleOrder, SaleState, SaleView, TenderKind,
-    TenderView,
+    Answer, Engine, EngineError, Failure, FailureCode, OrderLine, SaleLineView, SaleOrder, SaleState, SaleView,
+    TenderKind, TenderView,
 };
 use crate::hub::reconcile::is_in_range;
 use crate::store::Store;
@@ -96,7 +96,11 @@ impl<S: Store> Engine<S> {
             Ok(held) => held,
             Err(error) => {
                 self.receipts -= 1;
-                return Err(Failure::new(FailureCode::EInvalid, error.to_string()));
+                let code = match error {
+                    EngineError::Append(_) => FailureCode::EInvalid,
+                    _ => FailureCode::EUnavailable,
+                };
+                return Err(Failure::new(code, error.to_string()));
             }
         };
         let view = SaleView {

@@ -7,6 +7,9 @@ const FORWARD_MAX: u64 = 7 * 24 * 3_600_000;
 /// How far the time that is kept for the next start may lag, in milliseconds.
 const KEEP_EVERY_MS: u64 = 60_000;
 
+/// How far the device's clock may be off before its owner is told, in milliseconds.
+const COMPLAIN_FROM: u64 = 5 * 60_000;
+
 /// A clock that never runs back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TrustedClock {
@@ -49,15 +52,54 @@ impl TrustedClock {
         Some(time)
     }
 
+    /// What to tell the owner of a device whose own clock is off; nothing before a checkpoint was seen.
+    pub(crate) fn complaint(&self, now: Now) -> Option<String> {
+        self.anchor?;
+        let time = self.time(now);
+        let off = now.wall_ms.abs_diff(time);
+        (off >= COMPLAIN_FROM).then(|| {
+            let side = if now.wall_ms > time { "ahead of" } else { "behind" };
+            let off = rough(off);
+            format!("this device's clock is {off} {side} the market's, which counts for its sales: set the clock")
+        })
+    }
+
     /// Whether a checkpoint stands behind it.
     pub(crate) fn is_anchored(&self) -> bool {
         self.anchor.is_some()
     }
 }
 
+/// A span in the largest unit of which it has two.
+fn rough(milliseconds: u64) -> String {
+    let minutes = milliseconds / 60_000;
+    let units = [("years", 525_960), ("days", 1_440), ("hours", 60), ("minutes", 1)];
+    let (unit, length) = units.into_iter().find(|(_, length)| minutes >= 2 * length).unwrap_or(("minutes", 1));
+    format!("{} {unit}", minutes / length)
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_complained_about_in_words_that_people_use() {
+        let mut clock = TrustedClock::start(0, at(0, 0));
+        assert_eq!(clock.complaint(at(0, 10 * 365 * 86_400_000)), None, "nobody has said what time it is");
+        let market = 1_700_000_000_000;
+        clock.witness(market, at(0, 0));
+        assert_eq!(clock.complaint(at(0, market + 60_000)), None);
+        for (wall, expected) in [
+            (market + 10 * 365 * 86_400_000, "9 years ahead of"),
+            (market - 400 * 86_400_000, "400 days behind"),
+            (market + 7 * 60_000, "7 minutes ahead of"),
+        ] {
+            let complaint = clock.complaint(at(0, wall)).unwrap();
+            assert!(complaint.contains(expected), "{complaint}");
+        }
+    }
 
     fn at(monotonic_ms: u64, wall_ms: u64) -> Now {
         Now { monotonic_ms, wall_ms }

@@ -11,7 +11,7 @@ use stallmesh_protocol::certificate::{Role, Scope};
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::membership::{NotStanding, Position};
-use stallmesh_protocol::page::VerifiedPage;
+use stallmesh_protocol::page::{Page, SIGNED_EVERY, VerifiedPage};
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, wire};
 
@@ -339,8 +339,7 @@ impl<S: Store> Engine<S> {
                 }
                 Some(_) => return true,
             };
-            let page = self.logs.page(&self.overlay, log, from, to, Some(run), budget);
-            let Some(page) = self.guard(page).flatten() else { return true };
+            let Some(page) = self.page_through(log, run, from, to, budget) else { return true };
             let last = page.last();
             for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
                 if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
@@ -358,8 +357,7 @@ impl<S: Store> Engine<S> {
             }
             let mut next = last;
             while !complete && next < to {
-                let page = self.logs.page(&self.overlay, log, next + 1, to, Some(run), budget);
-                let Some(page) = self.guard(page).flatten() else { break };
+                let Some(page) = self.page_through(log, run, next + 1, to, budget) else { break };
                 next = page.last();
                 if let Some(replica) = &mut self.replica {
                     replica.send_custody(session, *log, page.encode());
@@ -374,13 +372,22 @@ impl<S: Store> Engine<S> {
         let runs = self.logs.get(log).map(|record| record.runs.clone()).unwrap_or_default();
         let candidates = if run.from <= key { vec![*run] } else { runs };
         for run in candidates.iter().filter(|run| run.from <= key && key <= run.to) {
-            let page = self.logs.page(&self.overlay, log, key, key, Some(run), NEWEST_BYTES);
-            if let Some(page) = self.guard(page).flatten()
+            if let Some(page) = self.page_through(log, run, key, key, NEWEST_BYTES)
                 && let Some(replica) = &mut self.replica
             {
                 replica.send_custody(session, *log, page.encode());
             }
         }
+    }
+
+    /// A page that begins at `from` and, where it fits, reaches `to`. A page ends at a signature, and sales that shared
+    /// a commit share one: what lies after `to` up to the next signature goes along, or what lies before it never could.
+    fn page_through(&mut self, log: &LogName, run: &Run, from: u64, to: u64, budget: usize) -> Option<Page> {
+        let signed_by = to.saturating_add(SIGNED_EVERY).min(run.to);
+        let end = self.logs.page(&self.overlay, log, to, signed_by, Some(run), 128);
+        let end = self.guard(end)?.map_or(to, |page| page.last());
+        let page = self.logs.page(&self.overlay, log, from, end, Some(run), budget);
+        self.guard(page).flatten()
     }
 
     /// Where a first small page of the newest entries begins.
@@ -596,8 +603,7 @@ impl<S: Store> Engine<S> {
         let runs = self.logs.get(&log).map(|record| record.runs.clone()).unwrap_or_default();
         let mut held = false;
         for run in runs.iter().filter(|run| run.from <= to && from <= run.to) {
-            let page = self.logs.page(&self.overlay, &log, from.max(run.from), to, Some(run), OLDER_BYTES * 2);
-            if let Some(page) = self.guard(page).flatten()
+            if let Some(page) = self.page_through(&log, run, from.max(run.from), to.min(run.to), OLDER_BYTES * 2)
                 && let Some(replica) = &mut self.replica
             {
                 held = true;

@@ -19,7 +19,7 @@ use stallmesh_protocol::page::PAGE_MAX;
 use stallmesh_protocol::payload;
 use stallmesh_protocol::{DeviceId, Hash, Kind, Lane, LogName, MarketId, wire};
 
-use super::{Effect, Engine, Failure, FailureCode, META_INVITE, Notice};
+use super::{Effect, Engine, Failure, FailureCode, META_INVITE, META_OPENING, Notice};
 use crate::link::{Channel, LinkCommand, LinkId};
 use crate::store::{Store, Table};
 
@@ -144,6 +144,7 @@ impl<S: Store> Engine<S> {
             self.book.add_hub(address.clone());
         }
         self.remember_hubs();
+        self.overlay.put(Table::Meta, META_OPENING, invite.opening_key.to_vec());
         for address in &invite.peers {
             self.book.configure(address.clone());
         }
@@ -190,8 +191,9 @@ impl<S: Store> Engine<S> {
             time,
         };
         // A key that is none was refused when the invite was read by whoever made it; then there is nothing to ask.
-        // A device whose clock is years behind still asks for as long as its invite lasts.
-        let expires = time.saturating_add(REQUEST_MS).max(invite.expires);
+        // Before a checkpoint was seen the own clock may be years off either way; the invite's end is the hub's word.
+        let believed = if self.clock.is_anchored() { time } else { time.min(invite.expires) };
+        let expires = believed.saturating_add(REQUEST_MS).max(invite.expires);
         let sealed = request.seal(&self.device, &invite.market(), &invite.opening_key, expires, seed).ok()?;
         let id = Hash::try_from(sealed.id.as_slice()).ok()?;
         Some((id, sealed))

@@ -46,6 +46,7 @@ impl<S: Store> Engine<S> {
             }
             LinkEvent::Down { link, reason } => self.link_down(link, &reason),
             LinkEvent::Discovered { peer, address } => self.hear_of(peer, address, true),
+            LinkEvent::DiscoveryRenewed => self.book.discovery_renewed(),
             LinkEvent::DialFailed { road, address, reason } => self.dial_failed(road, &address, &reason),
             LinkEvent::Listening { road, address } => {
                 self.listening.insert((road, address));

@@ -168,6 +168,11 @@ pub enum EngineError {
     /// Nothing can be written before a market is known.
     #[error("this device is in no market yet: join one first")]
     NoMarket,
+    /// Nothing can be sealed to a hub whose key isn't known.
+    #[error(
+        "the hub's key isn't known here yet, so a sale could never be read there: wait until this node has met a member"
+    )]
+    NoOpeningKey,
     /// An own entry could not be written.
     #[error("an entry could not be written: {0}")]
     Append(#[from] stallmesh_protocol::log::AppendError),
@@ -261,6 +266,8 @@ const META_ROOT: &[u8] = b"root";
 const META_EPOCH: &[u8] = b"epoch";
 const META_CLOCK: &[u8] = b"clock";
 const META_INVITE: &[u8] = b"invite";
+/// The hub's opening key, as the invite names it.
+const META_OPENING: &[u8] = b"opening";
 /// Addresses of hubs, one a line.
 const META_HUBS: &[u8] = b"hubs";
 
