@@ -62,6 +62,7 @@ use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 use self::hub::Books;
 use self::join::Joining;
+pub(crate) use self::join::hello_tag;
 use self::links::Link;
 use self::logs::{HeldAncestry, Logs};
 pub use self::market::{CreateError, MarketOrder, create_market};
