@@ -423,9 +423,7 @@ impl CheckpointView {
         if known.is_some_and(|known| known.contains(&(proven.checkpoint, standing))) {
             return true;
         }
-        let Some(checkpoint) = self.get(&proven.checkpoint) else { return false };
-        let holds = proven.log.id(market) == proven.leaf.log
-            && proves(&checkpoint.root, checkpoint.logs, proven.leaf.number, &proven.leaf.hash(), &proven.path);
+        let holds = self.holds(market, proven);
         if holds {
             let kept = self.proven.entry(proven.log).or_default();
             if kept.len() == PROVEN_MAX {
@@ -434,6 +432,13 @@ impl CheckpointView {
             kept.push((proven.checkpoint, standing));
         }
         holds
+    }
+
+    /// Whether a checkpoint that is held proves what a leaf says of its log.
+    pub fn holds(&self, market: &MarketId, proven: &ProvenLeaf) -> bool {
+        let Some(checkpoint) = self.get(&proven.checkpoint) else { return false };
+        proven.log.id(market) == proven.leaf.log
+            && proves(&checkpoint.root, checkpoint.logs, proven.leaf.number, &proven.leaf.hash(), &proven.path)
     }
 
     fn ordinal(&self, checkpoint: &Hash) -> Option<u64> {

@@ -15,9 +15,10 @@ use std::io::Read;
 
 use stallmesh_protocol::checkpoint::ProvenLeaf;
 use stallmesh_protocol::codec::Reader;
-use stallmesh_protocol::entry::Part;
+use stallmesh_protocol::entry::{Part, verify_head};
 use stallmesh_protocol::membership::Position;
-use stallmesh_protocol::page::{PAGE_MAX, Page};
+
+use stallmesh_protocol::page::{PAGE_MAX, Page, VerifiedPage};
 use stallmesh_protocol::seal::{PartSecret, SealedAt};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogId, LogName, MarketId};
 
@@ -56,7 +57,8 @@ impl<S: Store> Engine<S> {
             out.extend_from_slice(MAGIC);
             let epoch = self.views.market().map_or(0, |market| market.epoch);
             record(&mut out, 1, &[market.root.as_bytes(), &epoch.to_be_bytes()]);
-            for leaf in self.views.leaves() {
+            // Of checkpoints that are not held any more nothing can be shown.
+            for leaf in self.views.leaves().filter(|leaf| self.views.coverage.holds(&market.id, leaf)) {
                 record(&mut out, 4, &[&leaf.to_bytes()]);
             }
         } else {
@@ -108,8 +110,14 @@ impl<S: Store> Engine<S> {
             if entry.payload.key.is_none() || entry.payload.part(Part::Money).is_none() {
                 continue;
             }
+            let Some(sealed) = held.entry.payload.bytes(Part::Money) else { continue };
             if let Ok(key) = self.day_key_for(&held) {
-                let secret = key.part_secret(&sealed_at(id, &held), Part::Money);
+                let (at, sealed) = (sealed_at(id, &held), sealed.to_vec());
+                let secret = key.part_secret(&at, Part::Money);
+                // What was sealed badly opens for nobody: its secret would only look like a damaged one.
+                if secret.open(&at, Part::Money, &sealed).is_err() {
+                    continue;
+                }
                 let part = [Part::Money as u8];
                 record(out, 3, &[id.as_bytes(), &sequence.to_be_bytes(), hash.as_bytes(), &part, secret.as_bytes()]);
             }
@@ -178,6 +186,9 @@ pub enum ExportError {
 
 /// Recomputes a settlement from an export alone, taking its logs in an order drawn from `order_seed`.
 ///
+/// Nothing in it is believed: besides the chains, every signature, every leaf's path and every disclosed secret must
+/// hold, so that no byte can be altered unnoticed.
+///
 /// # Errors
 /// The first record that doesn't hold.
 pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> Result<Recomputed, ExportError> {
@@ -199,9 +210,10 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             .finish()
     });
     for (name, pages) in order {
+        let id = name.id(&market);
         for (offset, page) in pages {
-            let verified =
-                page.verify(&name.id(&market), &name.author).map_err(|error| damaged(offset, error.to_string()))?;
+            let verified = page.verify(&id, &name.author).map_err(|error| damaged(offset, error.to_string()))?;
+            check_signatures(&verified, &id, &name.author).map_err(|detail| damaged(offset, detail))?;
             let inserted =
                 logs.insert(&mut overlay, &name, &verified).map_err(|error| damaged(offset, error.to_string()))?;
             match inserted {
@@ -216,8 +228,12 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             }
         }
     }
-    contents.leaves.into_iter().for_each(|leaf| views.insert_leaf(leaf));
+    contents.leaves.iter().for_each(|(_, leaf)| views.insert_leaf(leaf.clone()));
     views.refresh();
+    if let Some((offset, _)) = contents.leaves.iter().find(|(_, leaf)| !views.coverage.holds(&market, leaf)) {
+        return Err(damaged(*offset, "no checkpoint proves this leaf".into()));
+    }
+    check_secrets(&logs, &overlay, &contents.secrets)?;
     let ancestry = HeldAncestry { logs: &logs, overlay: &overlay };
     let mut facts = Vec::new();
     let mut sales = Vec::new();
@@ -251,10 +267,51 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     Ok(Recomputed { market, entries, reconciliation: reconcile(facts, &terms), published, sales })
 }
 
-type Secrets = BTreeMap<(LogId, u64, Hash), PartSecret>;
+/// Disclosed secrets by the entry that they open, and where their records begin.
+type Secrets = BTreeMap<(LogId, u64, Hash), (u64, PartSecret)>;
+
+/// The signatures inside a page, of which receivers check those that they need.
+fn check_signatures(page: &VerifiedPage, log: &LogId, author: &DeviceId) -> Result<(), String> {
+    for (sequence, signature) in &page.page().signatures {
+        let hash = sequence.checked_sub(page.page().first).and_then(|index| page.hashes().get(index as usize));
+        let hash = *hash.ok_or_else(|| format!("a signature of sequence {sequence}, which isn't in its page"))?;
+        verify_head(author, log, &Head { sequence: *sequence, hash }, signature).map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// Every disclosed secret must open the part that it names.
+fn check_secrets(logs: &Logs, overlay: &Overlay<MemoryStore>, secrets: &Secrets) -> Result<(), ExportError> {
+    let mut unused: BTreeMap<&(LogId, u64, Hash), u64> =
+        secrets.iter().map(|(at, (offset, _))| (at, *offset)).collect();
+    for (name, record) in logs.iter().filter(|(name, _)| name.lane.is_sealed()) {
+        for run in &record.runs {
+            let failed =
+                |error: crate::store::StoreError| ExportError::Damaged { offset: 0, detail: error.to_string() };
+            for held in logs.entries(overlay, name, run, run.from, run.to, usize::MAX).map_err(failed)? {
+                let at = (record.id, held.sequence, held.hash);
+                let Some((offset, secret)) = secrets.get(&at) else { continue };
+                let sealed = held.entry.payload.bytes(Part::Money).unwrap_or_default();
+                secret.open(&sealed_at(&record.id, &held), Part::Money, sealed).map_err(|error| {
+                    ExportError::Damaged {
+                        offset: *offset,
+                        detail: format!("a secret that doesn't open its part: {error}"),
+                    }
+                })?;
+                unused.remove(&at);
+            }
+        }
+    }
+    match unused.first_key_value() {
+        Some((_, offset)) => {
+            Err(ExportError::Damaged { offset: *offset, detail: "a secret of an entry that isn't here".into() })
+        }
+        None => Ok(()),
+    }
+}
 
 fn open(id: &LogId, held: &Held, secrets: &Secrets) -> Result<stallmesh_protocol::payload::Sale, String> {
-    let secret = secrets.get(&(*id, held.sequence, held.hash)).ok_or("E_SEAL: its secret was not disclosed")?;
+    let (_, secret) = secrets.get(&(*id, held.sequence, held.hash)).ok_or("E_SEAL: its secret was not disclosed")?;
     let sealed = held.entry.payload.bytes(Part::Money).ok_or("E_INCOMPLETE: no money part")?;
     let bytes = secret.open(&sealed_at(id, held), Part::Money, sealed).map_err(|error| error.to_string())?;
     read_sale(&bytes)
@@ -266,7 +323,7 @@ struct Contents {
     epoch: u32,
     pages: BTreeMap<LogName, Vec<(u64, Page)>>,
     secrets: Secrets,
-    leaves: Vec<ProvenLeaf>,
+    leaves: Vec<(u64, ProvenLeaf)>,
 }
 
 impl Contents {
@@ -291,6 +348,7 @@ impl Contents {
                         return Err(ExportError::OtherMarket { found });
                     }
                     let epoch = record.array("epoch").map_err(|error| damaged(error.to_string()))?;
+                    record.finish().map_err(|error| damaged(error.to_string()))?;
                     market = Some((found, u32::from_be_bytes(epoch)));
                 }
                 2 => {
@@ -298,10 +356,13 @@ impl Contents {
                     pages.entry(name).or_default().push((offset, page));
                 }
                 3 => {
-                    let (key, secret) = read_disclosure(&mut record).map_err(|error| damaged(error.to_string()))?;
-                    secrets.insert(key, secret);
+                    let (key, secret) = read_disclosure(record).map_err(damaged)?;
+                    secrets.insert(key, (offset, secret));
                 }
-                4 => leaves.push(ProvenLeaf::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?),
+                4 => {
+                    let leaf = ProvenLeaf::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?;
+                    leaves.push((offset, leaf));
+                }
                 other => return Err(damaged(format!("a record of unknown type {other}"))),
             }
             offset += 5 + bytes.len() as u64;
@@ -345,12 +406,16 @@ fn read_page(record: &mut Reader<'_>) -> Result<(LogName, Page), String> {
     Ok((name, Page::decode(page).map_err(|error| error.to_string())?))
 }
 
-fn read_disclosure(
-    record: &mut Reader<'_>,
-) -> Result<((LogId, u64, Hash), PartSecret), stallmesh_protocol::codec::CodecError> {
-    let log = LogId::from_bytes(record.array("log")?);
-    let head =
-        Head { sequence: u64::from_be_bytes(record.array("sequence")?), hash: Hash::from_bytes(record.array("hash")?) };
-    record.u8("part")?;
-    Ok(((log, head.sequence, head.hash), PartSecret::from_bytes(record.array("secret")?)))
+fn read_disclosure(mut record: Reader<'_>) -> Result<((LogId, u64, Hash), PartSecret), String> {
+    let text = |error: stallmesh_protocol::codec::CodecError| error.to_string();
+    let log = LogId::from_bytes(record.array("log").map_err(text)?);
+    let sequence = u64::from_be_bytes(record.array("sequence").map_err(text)?);
+    let hash = Hash::from_bytes(record.array("hash").map_err(text)?);
+    let part = record.u8("part").map_err(text)?;
+    if part != Part::Money as u8 {
+        return Err(format!("a secret of part {part}: only money parts are disclosed"));
+    }
+    let secret = PartSecret::from_bytes(record.array("secret").map_err(text)?);
+    record.finish().map_err(text)?;
+    Ok(((log, sequence, hash), secret))
 }
