@@ -23,8 +23,8 @@ use crate::link::{Admission, Channel, LinkCommand, LinkEvent, LinkId, LinkNumber
 use crate::mesh::{self, MeshConfig};
 use crate::uplink::{self, UplinkConfig};
 
-/// How long the stranger keeps asking on each connection.
-const STRANGER_ASKS: Duration = Duration::from_secs(2);
+/// How long the stranger waits for something to come, twice on each connection; the shells keep asking meanwhile.
+const STRANGER_ASKS: Duration = Duration::from_millis(750);
 /// How long a peer may take to greet, to answer, or to close a link.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the member sends everything again.
@@ -237,11 +237,16 @@ async fn stranger(arguments: &OutsiderArguments, market: &MarketId) -> Result<Va
             roads.send(road, link, Channel::Live, hello(market, rest, nonce));
             roads.send(road, link, Channel::Bulk, frame(want));
             roads.send(road, link, Channel::Join, join_frame(greeting));
-            roads.send(road, link, Channel::Join, join_frame(ask));
-            let until = Instant::now() + STRANGER_ASKS;
             let mut down = false;
-            while let Ok(Some(event)) = timeout_at(until, roads.events.recv()).await {
-                down |= got.take(event);
+            for asked in [false, true] {
+                if asked && !down {
+                    // Nobody's request: what a relay would have to carry.
+                    roads.send(road, link, Channel::Join, join_frame(ask.clone()));
+                }
+                let until = Instant::now() + STRANGER_ASKS;
+                while let Ok(Some(event)) = timeout_at(until, roads.events.recv()).await {
+                    down |= got.take(event);
+                }
             }
             if !down {
                 roads.command(road, LinkCommand::Close { link, reason: "enough".into() });

@@ -20,14 +20,14 @@ impl Market {
             took.as_millis()
         ));
         let links = self.hub_links().await?;
-        self.say(format!("The hub's links: {}; no stall has one.", links.join(", ")));
+        self.say(format!("Who has a link to the hub, by its own word: {}.", links.join(", ")));
         self.carrier_reads().await
     }
 
     /// Who has a link to the hub, by the hub's own word.
     pub(super) async fn hub_links(&self) -> Result<Vec<String>, DemoError> {
         let status = self.nodes[HUB].status().await?;
-        let mut names = Vec::new();
+        let mut names = std::collections::BTreeSet::new();
         for peer in status["peers"].as_array().into_iter().flatten() {
             let mut name = peer["device"].as_str().unwrap_or_default().chars().take(8).collect::<String>();
             for node in self.nodes.iter().filter(|node| node.runs() && node.index != HUB) {
@@ -36,9 +36,9 @@ impl Market {
                     break;
                 }
             }
-            names.push(name);
+            names.insert(name);
         }
-        Ok(names)
+        Ok(names.into_iter().collect())
     }
 
     /// The carrier tries to read what it carries: with its keys, and on its disk.

@@ -128,13 +128,10 @@ impl Market {
         self.all_received().await?;
         let wanted = before + (LAST_SALES + own) as u64;
         until("the lost stall's sales reach the hub", async || Ok(self.hub_received().await? >= wanted)).await?;
-        let links = self.hub_links().await?;
+        let name = &self.nodes[other].name;
         self.say(format!(
-            "The uplink moved to {}: the hub's links are {}. It has {} sales more: the lost stall's {LAST_SALES}, and {own} that {} made and sent itself.",
-            self.nodes[other].name,
-            links.join(", "),
+            "The uplink moved to {name}, the only one. The hub has {} sales more: the lost stall's {LAST_SALES}, and {own} that {name} made and sent itself.",
             self.hub_received().await? - before,
-            self.nodes[other].name
         ));
         Ok(())
     }
