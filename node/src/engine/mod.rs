@@ -588,6 +588,7 @@ impl<S: Store> Engine<S> {
             metered: self.metered,
             degree: self.links.len() as u32,
             full: self.custody_is_full(),
+            hops: self.hops().unwrap_or(0),
         }
     }
 
