@@ -440,7 +440,7 @@ impl Market {
 
     async fn ask_for_received(&self, index: usize, waiting: &BTreeSet<String>) -> Result<(), DemoError> {
         for (sale, state) in list_sales(&self.nodes[index].directory).await? {
-            if waiting.contains(&sale) && matches!(state.as_str(), "at_the_hub" | "settled") {
+            if waiting.contains(&sale) && matches!(state.as_str(), "at_the_hub" | "settled" | "in_suspense") {
                 self.journal.note(&Line::Received { sale, at: wall_ms(), asked: true })?;
             }
         }

@@ -123,7 +123,7 @@ impl Journal {
             self.inner().joined.entry(node).or_insert_with(Instant::now);
         }
         let state = notice["state"].as_str().unwrap_or_default();
-        if notice["event"] == "sale" && matches!(state, "at_the_hub" | "settled") {
+        if notice["event"] == "sale" && matches!(state, "at_the_hub" | "settled" | "in_suspense") {
             let sale = notice["sale"].as_str().unwrap_or_default().to_owned();
             if let Err(DemoError::Io { source, .. }) = self.note(&Line::Received { sale, at, asked: false }) {
                 self.inner().broken = Some(source);
