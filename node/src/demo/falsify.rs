@@ -5,7 +5,7 @@ use std::path::Path;
 
 use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::page::Page;
-use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogName};
+use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogId, LogName};
 
 use super::DemoError;
 use super::shop::Draw;
@@ -94,24 +94,49 @@ pub(super) fn alter(export: &mut [u8], seed: u64) {
     }
 }
 
-/// Ends the log of an acknowledged sale, drawn from the seed, with the page before it.
+/// Ends the log of an acknowledged sale, drawn from the seed, with the page before it; what is left is well formed.
 fn drop_sale(export: &[u8], root: DeviceId, seed: u64) -> Result<Vec<u8>, DemoError> {
-    let sales = recompute(export, Some(root), 0).map_err(DemoError::failed)?.sales;
-    let chosen = sales.get(Draw::new(seed, 5).below(sales.len())).map(|sale| sale.at);
+    let recomputed = recompute(export, Some(root), 0).map_err(DemoError::failed)?;
+    let chosen = recomputed.sales.get(Draw::new(seed, 5).below(recomputed.sales.len())).map(|sale| sale.at);
     let chosen = chosen.ok_or_else(|| DemoError::Failed("there is no sale to drop".into()))?;
-    let mut bytes = MAGIC.to_vec();
-    for record in records(export)? {
-        let gone = match &record {
-            Record::Page { name, page, .. } if *name == chosen.log => {
-                Page::decode(page).map_err(DemoError::failed)?.last() >= chosen.sequence
+    let log = chosen.log.id(&recomputed.market);
+    let records = records(export)?;
+    let mut first_gone = u64::MAX;
+    for record in &records {
+        if let Record::Page { name, page, .. } = record
+            && *name == chosen.log
+        {
+            let page = Page::decode(page).map_err(DemoError::failed)?;
+            if page.last() >= chosen.sequence {
+                first_gone = first_gone.min(page.first);
             }
-            _ => false,
+        }
+    }
+    let mut bytes = MAGIC.to_vec();
+    for record in &records {
+        let gone = match record {
+            Record::Page { name, page, .. } => {
+                *name == chosen.log && Page::decode(page).map_err(DemoError::failed)?.first >= first_gone
+            }
+            Record::Other(whole) => opens_from(whole, &log, first_gone),
         };
         if !gone {
             bytes.extend_from_slice(record.whole());
         }
     }
     Ok(bytes)
+}
+
+/// Whether a record discloses a secret of a log's entry from some sequence on.
+fn opens_from(whole: &[u8], log: &LogId, from: u64) -> bool {
+    let mut reader = Reader::new(whole);
+    let mut read = || -> Result<bool, stallmesh_protocol::codec::CodecError> {
+        let disclosure = reader.u8("type")? == 3;
+        reader.take(4, "length")?;
+        let of_log = LogId::from_bytes(reader.array("log")?) == *log;
+        Ok(disclosure && of_log && u64::from_be_bytes(reader.array("sequence")?) >= from)
+    };
+    read().unwrap_or(false)
 }
 
 /// Falsifies an export's file.

@@ -43,6 +43,8 @@ pub(super) struct Market {
     pub(super) draw: Draw,
     pub(super) figures: serde_json::Map<String, Value>,
     hub_port: u16,
+    /// Whose way to the hub is plugged in.
+    uplinks: BTreeSet<usize>,
     page: Option<tokio::net::TcpListener>,
     /// Processes that belong to no node: they end with the market.
     pub(super) others: Vec<tokio::process::Child>,
@@ -174,6 +176,7 @@ impl Market {
             journal,
             figures: serde_json::Map::new(),
             hub_port,
+            uplinks: BTreeSet::new(),
             page: Some(page),
             others: Vec::new(),
             arguments,
@@ -251,6 +254,8 @@ impl Market {
             ("STALLMESH_UPLINK_LISTEN", self.network.hub_listen(self.hub_port)),
             ("STALLMESH_MESH_MDNS", "false".into()),
             ("STALLMESH_MESH_LISTEN", String::new()),
+            // It is beyond the uplink: also where all nodes share one network, it has no part in the market's.
+            ("STALLMESH_MESH_CONNECTIONS_MAX", "0".into()),
             ("STALLMESH_HUB_CHECKPOINT_EVERY_MS", "1000".into()),
             ("STALLMESH_API_LISTEN", format!("127.0.0.1:{}", page.unwrap_or(0))),
             // Its log tells who has ever had a link to it: evidence for who delivered what.
@@ -289,6 +294,10 @@ impl Market {
         listen(index, &self.nodes[index].directory, &self.journal).await?;
         if index == HUB {
             self.open_page().await?;
+        }
+        // A cable stays plugged in; a switch in the node is as it is configured.
+        if self.uplinks.contains(&index) {
+            self.nodes[index].send("PUT", "/v1/uplink", &json!({ "up": true })).await?;
         }
         Ok(())
     }
@@ -356,6 +365,9 @@ impl Market {
         // Written down so that the time in which there may be a way is never too short.
         if up {
             self.journal.note(&Line::Uplink { node: index, up, at: wall_ms() })?;
+            self.uplinks.insert(index);
+        } else {
+            self.uplinks.remove(&index);
         }
         self.network.set_uplink(index, up).map_err(DemoError::Failed)?;
         if self.nodes.get(index).is_some_and(Node::runs) {

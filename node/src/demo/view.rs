@@ -102,7 +102,9 @@ async fn show(
             size = now;
         }
         frames = frames.wrapping_add(1);
-        let frame = compose(&state, &statuses, usize::from(size.0), usize::from(size.1), colours);
+        // The last column stays free: erasing the rest of a line that fills it would take its last character.
+        let width = usize::from(size.0).saturating_sub(1);
+        let frame = compose(&state, &statuses, width, usize::from(size.1), colours);
         if paint(&mut shown, frame).is_err() {
             return;
         }
@@ -295,7 +297,7 @@ fn nodes(state: &State, statuses: &BTreeMap<usize, Value>, width: usize, colours
     let device_of = |index: usize| statuses.get(&index).and_then(|status| status["device"].as_str());
     let columns: String = state.seats.iter().map(initial).collect();
     let stall_width = state.seats.iter().map(|seat| seat.stall.chars().count()).max().unwrap_or(0).clamp(5, 20);
-    let (at_stall, at_uplink) = (14, 16 + stall_width);
+    let (at_stall, at_uplink) = (16, 18 + stall_width);
     let at_links = at_uplink + 8;
     let at_sales = at_links + columns.chars().count().max(5) + 2;
     let bar = width.saturating_sub(at_sales + 8).min(40);

@@ -1,13 +1,17 @@
 //! A member that sends old pages again, and altered ones: a process with the helper's key, and no engine behind it.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::super::DemoError;
-use super::super::market::{FIRST_STALL, GATEWAY, Market};
+use super::super::market::{FIRST_STALL, GATEWAY, Market, until};
 use super::super::process;
 use crate::cli::export;
+
+/// Two looks that far apart see the same where nothing is under way.
+const AT_REST: Duration = Duration::from_millis(300);
 
 impl Market {
     pub(super) async fn dishonest_member(&mut self) -> Result<(), DemoError> {
@@ -21,7 +25,7 @@ impl Market {
         for target in targets {
             addresses.push(self.mesh_address(target).await?);
         }
-        let before = self.state_of(&targets).await?;
+        let before = self.still_state_of(&targets).await?;
         let mut command = self.network.command(&self.program, helper);
         command.arg("demo-outsider").arg("replayer").arg("--market-key").arg(self.directory.join("market.pub"));
         addresses.iter().for_each(|address| {
@@ -63,8 +67,22 @@ impl Market {
         self.introduce(helper).await
     }
 
-    /// How many heads some nodes have, what they are, what the nodes carry, and what the hub has. The hub's own
-    /// checkpoints are left out: they go on.
+    /// Their state, once it has stopped changing: what was under way has arrived.
+    async fn still_state_of(&self, nodes: &[usize]) -> Result<(usize, Vec<Value>), DemoError> {
+        let mut last = (0, Vec::new());
+        until("the market comes to rest", async || {
+            tokio::time::sleep(AT_REST).await;
+            let now = self.state_of(nodes).await?;
+            let still = now == last;
+            last = now;
+            Ok(still)
+        })
+        .await?;
+        Ok(last)
+    }
+
+    /// How many heads some nodes have, what they are, and what the hub has. The hub's own checkpoints are left out:
+    /// they go on.
     async fn state_of(&self, nodes: &[usize]) -> Result<(usize, Vec<Value>), DemoError> {
         let (mut heads, mut states) = (0, Vec::new());
         for index in nodes {
@@ -73,7 +91,6 @@ impl Market {
             let list: Vec<Value> = list.into_iter().filter(|head| head["lane"] != "checkpoint").collect();
             heads += list.len();
             states.push(Value::Array(list));
-            states.push(status["custody"]["held_entries"].clone());
         }
         states.push(self.hub_received().await?.into());
         Ok((heads, states))
@@ -89,7 +106,8 @@ pub(super) async fn run_outsider(mut command: tokio::process::Command) -> Result
     let output = child.wait_with_output().await.map_err(DemoError::io("a process that means ill"))?;
     drop(input);
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let words = String::from_utf8_lossy(&output.stderr);
+        let words = words.trim().trim_start_matches("error: ");
         return Err(DemoError::Failed(format!("a process that means ill: {words}")));
     }
     serde_json::from_slice(&output.stdout).map_err(DemoError::failed)

@@ -165,7 +165,8 @@ async fn run_apart(mut command: tokio::process::Command) -> Result<Value, DemoEr
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let output = process::spawn(command)?.wait_with_output().await.map_err(DemoError::io("a process that counts"))?;
     if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let words = String::from_utf8_lossy(&output.stderr);
+        let words = words.trim().trim_start_matches("error: ");
         return Err(DemoError::Failed(format!("the counting process: {words}")));
     }
     serde_json::from_slice(&output.stdout).map_err(|error| DemoError::Failed(format!("the counting process: {error}")))
