@@ -56,6 +56,13 @@ impl Node {
             .map_err(DemoError::io("the log of a node"))?;
         let _ = std::fs::remove_file(self.directory.join(crate::api::SOCKET_FILE));
         let mut command = network.command(program, self.index);
+        // The user's own node may be configured in this environment; the demo's nodes are not that one.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            if name.starts_with("STALLMESH_") && name != "STALLMESH_LOG_FILTER" {
+                command.env_remove(name);
+            }
+        }
         command
             .arg("--data-dir")
             .arg(&self.directory)

@@ -249,7 +249,11 @@ fn compose(
     }
     if !state.dashboard.is_empty() {
         lines.truncate(height.saturating_sub(1));
-        lines.push(line().add(DIM, &format!("Dashboard {}", state.dashboard)).text);
+        let whole = format!("Dashboard {}", state.dashboard);
+        // An address that is cut leads nowhere.
+        let fits = whole.chars().count() <= width;
+        let short = format!("{} (with the token: see hub/api.url)", whole.split("?token").next().unwrap_or_default());
+        lines.push(line().add(DIM, if fits { &whole } else { &short }).text);
     }
     lines.truncate(height);
     lines
