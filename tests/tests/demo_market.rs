@@ -127,7 +127,7 @@ fn a_market_joins_sells_relays_breaks_and_settles_to_the_cent() {
         "99",
         "--json",
     ]);
-    let again: Value = serde_json::from_slice(&again.stdout).expect(&text_of(&again));
+    let again: Value = serde_json::from_slice(&again.stdout).unwrap_or_else(|_| panic!("{}", text_of(&again)));
     assert_eq!(again["digest"], report["digest"]);
     let rows = |name: &str| std::fs::read(directory.join(name)).unwrap();
     assert_eq!(rows("settlement.rows"), rows("settlement-again.rows"));
