@@ -223,7 +223,10 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             })
         }
         Command::Demo(demo_arguments) => crate::demo::run(demo_arguments).await.map_err(failed),
-        Command::DemoCount(count_arguments) => crate::demo::count(&count_arguments).map_err(failed),
+        Command::DemoCount(arguments) => crate::demo::count(&arguments).map_err(failed),
+        Command::DemoRecompute(arguments) => crate::demo::recompute_apart(&arguments).map_err(failed),
+        Command::DemoOutsider(arguments) => crate::demo::outsider(arguments).await.map_err(failed),
+        Command::DemoForward(arguments) => crate::demo::forward(arguments).await.map_err(failed),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             let view = json!({ "version": version, "store_schema": SCHEMA_VERSION, "session_protocol": stallmesh_protocol::replica::VERSION });
@@ -378,6 +381,11 @@ async fn parent_gone() {
     if std::env::var_os("STALLMESH_STOP_WITH_STDIN").is_none() {
         return std::future::pending().await;
     }
+    input_ends().await;
+}
+
+/// Waits until standard input is closed.
+pub(crate) async fn input_ends() {
     let (gone, waiting) = tokio::sync::oneshot::channel();
     // A thread of its own: a read of standard input can't be cancelled, and must not hold up the runtime's end.
     std::thread::spawn(move || {

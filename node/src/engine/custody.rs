@@ -1,7 +1,8 @@
 //! Custody: who carries whose sealed entries, and what the hub has acknowledged.
 //!
 //! A device hands its sealed entries to k carriers, to every peer that says it has an uplink, and to the hub itself
-//! where it can; a carrier hands what it holds to the hub, or to a peer with an uplink. The newest go first. What an
+//! where it can; a carrier hands what it holds to the hub, to a peer with an uplink, or to peers that are nearer to one
+//! than it is. The newest go first. What an
 //! acknowledgement names ends custody; everything else is kept.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -35,6 +36,10 @@ const NOT_YET_MS: u64 = 200;
 /// Bytes beyond its line that are taken of a revoked device, so that the line can be raised to them: some ten thousand
 /// sales, a tablet's weeks.
 pub(crate) const BEYOND_LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// The farthest that an uplink is looked for, in links: a market's mesh is not wider.
+const HOPS_MAX: u32 = 8;
+/// Peers that get what waits where none of them has an uplink: more than one, for one may keep it for itself.
+const NEXT_HOPS: usize = 2;
 
 /// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
 const ENDS_MAX: usize = 32;
@@ -224,7 +229,38 @@ impl<S: Store> Engine<S> {
             return false;
         }
         // Towards an uplink anything goes; without one, own entries to as many carriers as the market wants.
-        (link.status.uplink && !self.has_uplink()) || (own && self.carriers(log).contains(&link.peer))
+        (link.status.uplink && !self.has_uplink())
+            || (own && self.carriers(log).contains(&link.peer))
+            || self.next_hops(log).contains(&link.peer)
+    }
+
+    /// Links from this node to the nearest one that has a way to the hub; 0 where it has one itself.
+    pub(crate) fn hops(&self) -> Option<u32> {
+        if self.has_uplink() {
+            return Some(0);
+        }
+        let nearest = self.links.values().filter(|link| link.greeted).filter_map(|link| hops_of(&link.status)).min()?;
+        // Beyond that the news is of a way that is gone, and goes round in circles.
+        Some(nearest + 1).filter(|hops| *hops <= HOPS_MAX)
+    }
+
+    /// Where no peer has an uplink: those of them that are nearest to one, by a draw that each log makes anew.
+    fn next_hops(&self, log: &LogName) -> Vec<DeviceId> {
+        let Some(own) = self.hops().filter(|hops| *hops > 1) else { return Vec::new() };
+        let mut nearer: Vec<_> = self
+            .links
+            .values()
+            .filter(|link| link.greeted && !link.status.full && link.peer != log.author)
+            .filter(|link| hops_of(&link.status).is_some_and(|hops| hops + 1 == own))
+            .map(|link| {
+                let draw =
+                    Hasher::new(Domain::Fingerprint).bytes(log.author.as_bytes()).bytes(link.peer.as_bytes()).finish();
+                (draw, link.peer)
+            })
+            .collect();
+        nearer.sort();
+        nearer.dedup();
+        nearer.into_iter().take(NEXT_HOPS).map(|(_, peer)| peer).collect()
     }
 
     /// The peers that carry this device's entries: those with an uplink, then by a draw that each log makes anew, so
@@ -706,7 +742,11 @@ impl<S: Store> Engine<S> {
             let towards: Vec<SessionId> = self
                 .links
                 .iter()
-                .filter(|(_, link)| link.greeted && (link.status.uplink || self.is_hub_device(&link.peer)))
+                .filter(|(_, link)| {
+                    let nearer =
+                        hops_of(&link.status).is_some_and(|theirs| self.hops().is_some_and(|own| theirs < own));
+                    link.greeted && (nearer || link.status.uplink || self.is_hub_device(&link.peer))
+                })
                 .map(|(link, _)| SessionId(link.0))
                 .filter(|session| *session != except)
                 .collect();
@@ -921,6 +961,11 @@ fn without(ranges: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
 
 fn length(ranges: &[(u64, u64)]) -> u64 {
     ranges.iter().map(|(from, to)| to - from + 1).sum()
+}
+
+/// How far a peer says that it is from an uplink.
+fn hops_of(status: &wire::Status) -> Option<u32> {
+    if status.uplink { Some(0) } else { Some(status.hops).filter(|hops| *hops > 0) }
 }
 
 /// Joins intervals that overlap or touch; the hash of the later end stands for both.

@@ -527,7 +527,7 @@ impl<S: Store> Engine<S> {
 }
 
 /// Shows knowledge of the market's id to whoever has it, and nothing to whoever hasn't.
-fn hello_tag(market: &MarketId, nonce: &[u8; 16], sender: &DeviceId) -> [u8; 16] {
+pub(crate) fn hello_tag(market: &MarketId, nonce: &[u8; 16], sender: &DeviceId) -> [u8; 16] {
     let hash = Hasher::keyed(market.as_bytes(), Domain::Join).bytes(nonce).bytes(sender.as_bytes()).finish();
     let mut tag = [0; 16];
     tag.copy_from_slice(&hash.as_bytes()[..16]);

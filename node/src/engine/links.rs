@@ -187,6 +187,8 @@ impl<S: Store> Engine<S> {
             state.status = status;
             self.custody.mark_all();
         }
+        // Who has a way out tells how far this node is from one.
+        self.update_status();
     }
 
     pub(crate) fn update_status(&mut self) {

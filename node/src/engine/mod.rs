@@ -61,6 +61,7 @@ use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 use self::hub::Books;
 use self::join::Joining;
+pub(crate) use self::join::hello_tag;
 use self::links::Link;
 use self::logs::{HeldAncestry, Logs};
 pub use self::market::{CreateError, MarketOrder, create_market};
@@ -597,6 +598,7 @@ impl<S: Store> Engine<S> {
             metered: self.metered,
             degree: self.links.len() as u32,
             full: self.custody_is_full(),
+            hops: self.hops().unwrap_or(0),
         }
     }
 

@@ -160,7 +160,7 @@ fn an_invite_of_another_market_opens_no_door_here() {
         stall: "here".into(),
         time,
     };
-    let sealed = request.seal(&key, &mine.opening_key, time + 3_600_000, [2; 32]).unwrap();
+    let sealed = request.seal(&key, &mine.market(), &mine.opening_key, time + 3_600_000, [2; 32]).unwrap();
     let identity = Identity { device: key, seal_secret: [1; 32], opening_secret: None };
     let before = certificates(&mut market);
     let puppet = market.add_puppet(identity);

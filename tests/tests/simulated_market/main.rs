@@ -135,3 +135,24 @@ fn a_helper_whom_everybody_knows_but_itself_learns_that_it_is_a_member() {
         assert!(matches!(market.try_sell(helper, "three", 90), Answer::Failed(_)), "above its limit");
     }
 }
+
+#[test]
+fn in_a_market_wider_than_its_links_every_sale_finds_a_way_out_over_neighbours_of_neighbours() {
+    let stalls = 24;
+    let mut market = Simulation::market(6, stalls);
+    let last = stalls + 2;
+    market.uplink(1, false);
+    for index in 2..last {
+        market.sell(index, &format!("sale-{index}"));
+    }
+    market
+        .until("every sale has a copy", 30_000, |market| (2..last).all(|index| market.status(index).sales.copied == 1));
+    let gateway = market.nodes[1].id().to_string();
+    let far =
+        |market: &mut Simulation, index: usize| market.status(index).peers.iter().all(|peer| peer.device != gateway);
+    assert!((2..last).any(|index| far(&mut market, index)), "some stalls have no link to the gateway");
+    market.uplink(1, true);
+    market.until("every sale is at the hub, and its stall knows it", 60_000, |market| {
+        (2..last).all(|index| market.status(index).sales.at_the_hub == 1)
+    });
+}
