@@ -129,3 +129,27 @@ fn a_helper_whom_everybody_knows_but_itself_learns_that_it_is_a_member() {
         assert!(matches!(market.try_sell(helper, "three", 90), Answer::Failed(_)), "above its limit");
     }
 }
+
+#[test]
+fn a_join_request_that_members_carry_is_judged_when_it_comes_and_not_at_the_next_checkpoint() {
+    let mut market = Simulation::market(6, 2);
+    market.kill(0);
+    market.nodes[0].settings.checkpoint_every_ms = 24 * 3_600_000;
+    market.start(0);
+    market.until("the gateway has its uplink again", 30_000, |market| market.status(1).uplink.up);
+    market.run_for(5_000);
+    let late = market.add();
+    market.invite(late, "late-stall");
+    market.until("it joins", 30_000, |market| market.status(late).role == "stall");
+}
+
+#[test]
+fn a_member_that_starts_writes_nothing_before_it_dials() {
+    let mut market = Simulation::market(7, 2);
+    market.run_for(5_000);
+    market.kill(2);
+    market.start(2);
+    assert_eq!(market.status(2).commits, 0);
+    market.sell(2, "one");
+    assert!(market.status(2).commits > 0, "what is written is counted");
+}
