@@ -21,6 +21,7 @@ use stallmesh_protocol::{DeviceId, Hash, Kind, Lane, LogName, MarketId, wire};
 
 use super::{Effect, Engine, Failure, FailureCode, META_INVITE, Notice};
 use crate::link::{Channel, LinkCommand, LinkId};
+use crate::phases;
 use crate::store::{Store, Table};
 
 /// How long a request stays valid, in milliseconds.
@@ -225,6 +226,7 @@ impl<S: Store> Engine<S> {
         self.joining = None;
         self.overlay.delete(Table::Meta, META_INVITE);
         tracing::info!(device = %self.device.id().short(), "this device is a member of the market");
+        phases::reached("member");
         self.notice(Notice::Joined);
     }
 
