@@ -120,7 +120,7 @@ impl RunningNode {
         let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.ended).await;
         // The engine's end is theirs: they tell the peers, within a bound of their own.
         for shell in self.shells {
-            let _ = tokio::time::timeout(Duration::from_secs(1), shell).await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), shell).await;
         }
     }
 }

@@ -224,7 +224,11 @@ impl<S: Store> Engine<S> {
     pub(crate) fn joined(&mut self) {
         self.joined_at = Some(self.now.monotonic_ms);
         self.joining = None;
-        self.overlay.delete(Table::Meta, META_INVITE);
+        // Also said at each start of a member, which has none left.
+        let invite = self.overlay.get(Table::Meta, META_INVITE);
+        if self.guard(invite).flatten().is_some() {
+            self.overlay.delete(Table::Meta, META_INVITE);
+        }
         tracing::info!(device = %self.device.id().short(), "this device is a member of the market");
         phases::reached("member");
         self.notice(Notice::Joined);

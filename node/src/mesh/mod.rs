@@ -31,7 +31,9 @@ use crate::phases;
 /// How often what mDNS has shown is said again, so that a lost link is found anew.
 const REMIND_EVERY: Duration = Duration::from_secs(15);
 /// How long the end waits until open connections are closed.
-const GOODBYE_MAX: Duration = Duration::from_millis(200);
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// After that, for the last packets to leave: the transport doesn't say when they have.
+const GOODBYE_LAST: Duration = Duration::from_millis(20);
 /// The most devices that are remembered from adverts: anybody can send them.
 const DISCOVERED_MAX: usize = 1_000;
 
@@ -116,7 +118,8 @@ pub fn start(
     let limits = libp2p::connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(64))
         .with_max_pending_outgoing(Some(64))
-        .with_max_established_per_peer(Some(4))
+        // A device that was killed and started again has connections here that end only by silence.
+        .with_max_established_per_peer(Some(8))
         .with_max_established(Some(config.connections_max));
     let behaviour = Behaviour {
         limits: libp2p::connection_limits::Behaviour::new(limits),
@@ -197,7 +200,10 @@ impl Mesh {
         }
         // Peers learn of the end now, instead of after ten seconds of silence: until then they would count these
         // connections among the few that one peer may have, and refuse the next start's.
-        let _ = tokio::time::timeout(GOODBYE_MAX, self.goodbye()).await;
+        if !self.connections.is_empty() {
+            let _ = tokio::time::timeout(GOODBYE_MAX, self.goodbye()).await;
+            tokio::time::sleep(GOODBYE_LAST).await;
+        }
     }
 
     async fn goodbye(&mut self) {
