@@ -10,6 +10,7 @@ pub mod identity;
 pub mod import;
 pub mod link;
 pub mod mesh;
+mod phases;
 pub mod runtime;
 pub mod store;
 pub mod uplink;

@@ -16,6 +16,7 @@ use crate::engine::{
 use crate::identity::{self, IdentityError};
 use crate::link::{LinkCommand, LinkEvent, LinkNumbers, Road};
 use crate::mesh::{self, MeshConfig, MeshError};
+use crate::phases;
 use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, StoreError};
 use crate::uplink::{self, UplinkConfig, UplinkError};
 
@@ -100,6 +101,7 @@ pub struct RunningNode {
     pub handle: NodeHandle,
     stop: Option<oneshot::Sender<()>>,
     ended: oneshot::Receiver<Result<(), NodeError>>,
+    shells: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl RunningNode {
@@ -116,6 +118,10 @@ impl RunningNode {
     pub async fn stop(mut self) {
         drop(self.stop.take());
         let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.ended).await;
+        // The engine's end is theirs: they tell the peers, within a bound of their own.
+        for shell in self.shells {
+            let _ = tokio::time::timeout(Duration::from_secs(2), shell).await;
+        }
     }
 }
 
@@ -137,11 +143,14 @@ pub fn make_directory(directory: &Path) -> Result<(), NodeError> {
 /// # Errors
 /// Keys, store or sockets can't be used; nothing runs then.
 pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError> {
+    uplink::warm_up();
     make_directory(directory)?;
     let lock = DirectoryLock::take(directory)?;
     // Before the store: a directory in which it stands already has had an identity.
     let identity = identity::load_or_create(directory)?;
+    phases::reached("keys");
     let store = RedbStore::open_locked(directory, CACHE_BYTES, lock)?;
+    phases::reached("store");
     let seed = *identity.device.seed();
     let settings = Settings {
         name: config.name.clone(),
@@ -156,6 +165,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     };
     let clock = Clock::start();
     let engine = Engine::open(store, identity, settings, identity::random()?, clock.now())?;
+    phases::reached("engine");
 
     let numbers = LinkNumbers::default();
     let (events, event_receiver) = mpsc::channel(LINK_EVENTS_MAX);
@@ -167,9 +177,10 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         mdns_silence_max: Duration::from_secs(config.mesh.mdns_silence_s.max(1)),
         connections_max: config.mesh.connections_max,
     };
-    mesh::start(&seed, &mesh_config, numbers.clone(), events.clone(), mesh_receiver)?;
+    let mesh = mesh::start(&seed, &mesh_config, numbers.clone(), events.clone(), mesh_receiver)?;
     let uplink_config = UplinkConfig { listen: config.uplink.listen, reset_key: Some(reset_key(&seed)) };
-    uplink::start(&seed, &uplink_config, numbers, events, uplink_receiver)?;
+    let uplink = uplink::start(&seed, &uplink_config, numbers, events, uplink_receiver)?;
+    phases::reached("shells");
 
     let (requests, request_receiver) = mpsc::channel(REQUESTS_MAX);
     let (notices, _) = broadcast::channel(1024);
@@ -190,7 +201,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
             let _ = ended_sender.send(result);
         })
         .map_err(|error| NodeError::Stopped(format!("no thread for the engine: {error}")))?;
-    Ok(RunningNode { handle: NodeHandle { requests, notices }, stop: Some(stop), ended })
+    Ok(RunningNode { handle: NodeHandle { requests, notices }, stop: Some(stop), ended, shells: [mesh, uplink] })
 }
 
 fn reset_key(seed: &[u8; 32]) -> [u8; 64] {

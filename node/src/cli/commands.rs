@@ -20,6 +20,7 @@ use crate::api;
 use crate::config::Config;
 use crate::engine::{MarketOrder, Now, PolicyView, create_market, recompute};
 use crate::identity;
+use crate::phases;
 use crate::runtime;
 use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, SCHEMA_VERSION, STORE_FILE};
 
@@ -326,6 +327,7 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("STALLMESH_LOG_FILTER")
         .unwrap_or_else(|_| "info,libp2p=warn,quinn=warn".into());
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    phases::reached("process");
     let config = Config::load(config, config_environment()).map_err(failed)?;
     let mut node = runtime::start(directory, &config).map_err(failed)?;
     let token = api::read_or_create_token(directory).map_err(failed)?;
@@ -337,6 +339,7 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
     std::fs::write(directory.join("api.url"), format!("{page}\n")).map_err(failed)?;
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(directory.join("api.url"), std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    phases::reached("api");
     let waiting = directory.join(INVITE_FILE);
     if let Ok(invite) = std::fs::read_to_string(&waiting) {
         let order: Value = serde_json::from_str(&invite).unwrap_or_else(|_| json!({ "invite": invite.trim() }));

@@ -329,6 +329,7 @@ impl<S: Store> Engine<S> {
             sales: self.sales.counts(),
             checkpoint: self.views.coverage.latest().map_or(0, |(checkpoint, _)| checkpoint.number),
             traffic: TrafficView { sent: self.sent_bytes, received: self.received_bytes },
+            commits: self.overlay.commits(),
             seal_key: hex::encode(self.seal_key.public()),
         }
     }

@@ -69,9 +69,16 @@ impl<S: Store> Engine<S> {
         self.fetch_statements();
         self.read_statements();
         if self.is_hub() {
-            self.admit_waiting();
             self.publish_waiting_statements();
             self.schedule_checkpoint();
+        }
+        self.judge_joins();
+    }
+
+    /// Hub: judges what asks to join. Everybody: passes on what was said to those that ask here.
+    pub(crate) fn judge_joins(&mut self) {
+        if self.is_hub() {
+            self.admit_waiting();
         }
         self.answer_askers();
     }

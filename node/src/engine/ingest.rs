@@ -117,9 +117,11 @@ impl<S: Store> Engine<S> {
     pub(crate) fn take_in(&mut self, new: &[Held]) {
         self.books.reconciled = None;
         let mut catalog = false;
+        let mut joining = false;
         for held in new {
             self.views.insert(held);
             catalog |= held.entry.kind == Kind::PRODUCTS;
+            joining |= matches!(held.entry.kind, Kind::JOIN_REQUEST | Kind::JOIN_CHALLENGE | Kind::JOIN_REFUSAL);
             if matches!(held.entry.kind, Kind::FORK_PROOF | Kind::FORK_RESTATED)
                 && let Some(bytes) = held.entry.payload.bytes(Part::Public)
                 && let Ok(proof) = ForkProof::from_payload(bytes)
@@ -130,6 +132,10 @@ impl<S: Store> Engine<S> {
         self.carry_out_erasures();
         if catalog {
             self.notice(Notice::Catalog);
+        }
+        // Somebody waits at a door: not until the next checkpoint changes what stands.
+        if joining {
+            self.judge_joins();
         }
     }
 

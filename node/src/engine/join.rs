@@ -21,6 +21,7 @@ use stallmesh_protocol::{DeviceId, Hash, Kind, Lane, LogName, MarketId, wire};
 
 use super::{Effect, Engine, Failure, FailureCode, META_INVITE, META_OPENING, Notice};
 use crate::link::{Channel, LinkCommand, LinkId};
+use crate::phases;
 use crate::store::{Store, Table};
 
 /// How long a request stays valid, in milliseconds.
@@ -230,8 +231,13 @@ impl<S: Store> Engine<S> {
     pub(crate) fn joined(&mut self) {
         self.joined_at = Some(self.now.monotonic_ms);
         self.joining = None;
-        self.overlay.delete(Table::Meta, META_INVITE);
+        // Also said at each start of a member, which has none left.
+        let invite = self.overlay.get(Table::Meta, META_INVITE);
+        if self.guard(invite).flatten().is_some() {
+            self.overlay.delete(Table::Meta, META_INVITE);
+        }
         tracing::info!(device = %self.device.id().short(), "this device is a member of the market");
+        phases::reached("member");
         self.notice(Notice::Joined);
     }
 

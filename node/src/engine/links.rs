@@ -6,6 +6,7 @@ use stallmesh_protocol::{DeviceId, Incarnation, wire};
 use super::join::JoinState;
 use super::{Effect, Engine, HoldingsView, Notice};
 use crate::link::{Admission, Channel, LinkCommand, LinkEvent, LinkId, Road};
+use crate::phases;
 use crate::store::Store;
 
 /// How long a link may stay without becoming a session, in milliseconds: a join through slow neighbours takes a while.
@@ -152,6 +153,7 @@ impl<S: Store> Engine<S> {
         let link = LinkId(session.0);
         let Some(state) = self.links.get_mut(&link) else { return };
         state.greeted = true;
+        phases::reached("greeted");
         state.incarnation = Some(incarnation);
         let (peer, road, dialled) = (state.peer, state.road, state.dialled);
         for address in addresses.into_iter().take(8) {

@@ -370,8 +370,12 @@ impl<S: Store> Engine<S> {
     fn enter_market(&mut self, root: DeviceId, epoch: u32) -> Result<(), StoreError> {
         let id = MarketId::new(&root, epoch);
         self.market = Some(Market { id, root });
-        self.overlay.put(Table::Meta, META_ROOT, *root.as_bytes());
-        self.overlay.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
+        // Written once: a start that writes nothing dials without waiting for a disk.
+        let known = self.overlay.get(Table::Meta, META_ROOT)?;
+        if known.as_deref() != Some(root.as_bytes()) {
+            self.overlay.put(Table::Meta, META_ROOT, *root.as_bytes());
+            self.overlay.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
+        }
         self.logs = Logs::load(id, &self.overlay)?;
         self.views = self.read_views()?;
         let mut replica = Replica::new(id, self.incarnation, Limits::default());

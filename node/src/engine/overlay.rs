@@ -9,11 +9,12 @@ use crate::store::{Batch, Direction, Pairs, Store, StoreError, Table};
 pub(crate) struct Overlay<S> {
     store: S,
     pending: Batch,
+    commits: u64,
 }
 
 impl<S: Store> Overlay<S> {
     pub(crate) fn new(store: S) -> Self {
-        Overlay { store, pending: Batch::default() }
+        Overlay { store, pending: Batch::default(), commits: 0 }
     }
 
     pub(crate) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
@@ -77,7 +78,14 @@ impl<S: Store> Overlay<S> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.store.commit(std::mem::take(&mut self.pending))
+        self.store.commit(std::mem::take(&mut self.pending))?;
+        self.commits += 1;
+        Ok(())
+    }
+
+    /// How often something was made durable: callers that come at one time share a commit.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits
     }
 }
 

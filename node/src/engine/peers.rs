@@ -214,6 +214,12 @@ impl PeerBook {
                 dials.push((Road::Mesh, address.clone(), None));
             }
         }
+        let asked: BTreeSet<&str> = self
+            .configured
+            .iter()
+            .filter(|(_, peer)| peer.dialling && peer.failures == 0)
+            .map(|(address, _)| address.as_str())
+            .collect();
         let mut degree = self.peers.values().filter(|peer| peer.linked || peer.dialling).count();
         // Those that failed least, then those that wait longest.
         let mut candidates: Vec<(&DeviceId, &mut Peer)> = self
@@ -227,6 +233,11 @@ impl PeerBook {
                 break;
             }
             let Some(address) = peer.addresses.iter().nth(peer.turn % peer.addresses.len()).cloned() else { continue };
+            // Whoever answers at a configured address is probably this one: one handshake is enough.
+            if address.split_once("/p2p/").is_some_and(|(place, _)| asked.contains(place)) {
+                peer.due = now + COURTESY_MS;
+                continue;
+            }
             peer.turn += 1;
             peer.dialling = true;
             degree += 1;
@@ -310,5 +321,27 @@ impl<S: Store> Engine<S> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_known_at_a_configured_address_is_dialled_once() {
+        let (own, peer) = (DeviceId::from_bytes([1; 32]), DeviceId::from_bytes([2; 32]));
+        let place = "/ip4/10.0.0.2/udp/7700/quic-v1";
+        let mut book = PeerBook::new(own, 6);
+        book.configure(place.into());
+        assert!(book.hear(peer, format!("{place}/p2p/12D3KooW"), false, 0));
+        assert_eq!(book.due(0, false), [(Road::Mesh, place.to_owned(), None)]);
+        assert_eq!(book.due(0, false), []);
+        assert!(book.poll_timeout(false).unwrap() > 0, "waiting is not spinning");
+        // Somebody else, or nobody, answers there: then it has its own turn.
+        book.failed(Road::Mesh, place, 10, 0);
+        assert_eq!(book.due(COURTESY_MS, false).len(), 2);
     }
 }

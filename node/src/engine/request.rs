@@ -496,6 +496,8 @@ pub struct StatusView {
     pub checkpoint: u64,
     /// Bytes sent and received in frames.
     pub traffic: TrafficView,
+    /// Durable commits since the start.
+    pub commits: u64,
     /// X25519 key, hexadecimal: what is wrapped for this device. A helper's owner needs it to delegate.
     pub seal_key: String,
 }

@@ -159,6 +159,11 @@ impl ConnectionHandler for GateHandler {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound { protocol: (channel, stream), .. }) => {
                 // A stream that was negotiated just before its peer lost its membership is dropped.
                 if let Some(channel) = channel.filter(|channel| self.member || *channel == Channel::Join) {
+                    if channel != Channel::Join {
+                        // Whoever opens a member's channel has admitted us: what it refused before is worth asking now.
+                        self.wait = RETRY_MIN;
+                        self.to_open.extend(self.retries.drain(..).map(|(channel, _)| channel));
+                    }
                     self.events.push_back(ToGate::Inbound(channel, stream));
                 }
             }

@@ -28,9 +28,14 @@ use crate::link::{
     Admission, Channel, FrameQueue, LinkCommand, LinkEvent, LinkEvents, LinkId, LinkNumbers, Road, read_frames,
     write_frames,
 };
+use crate::phases;
 
 /// How often what mDNS has shown is said again, so that a lost link is found anew.
 const REMIND_EVERY: Duration = Duration::from_secs(15);
+/// How long the end waits until open connections are closed.
+const GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// After that, for the last packets to leave: the transport doesn't say when they have.
+const GOODBYE_LAST: Duration = Duration::from_millis(20);
 /// The most devices that are remembered from adverts: anybody can send them.
 const DISCOVERED_MAX: usize = 1_000;
 
@@ -116,7 +121,8 @@ pub fn start(
     let limits = libp2p::connection_limits::ConnectionLimits::default()
         .with_max_pending_incoming(Some(64))
         .with_max_pending_outgoing(Some(64))
-        .with_max_established_per_peer(Some(4))
+        // A device that was killed and started again has connections here that end only by silence.
+        .with_max_established_per_peer(Some(8))
         .with_max_established(Some(config.connections_max));
     let behaviour = Behaviour {
         limits: libp2p::connection_limits::Behaviour::new(limits),
@@ -195,8 +201,23 @@ impl Mesh {
                 _ = remind.tick() => self.remind().await,
             }
         }
-        for (_, connection) in self.connections.drain() {
+        // Peers learn of the end now, instead of after ten seconds of silence: until then they would count these
+        // connections among the few that one peer may have, and refuse the next start's.
+        if !self.connections.is_empty() {
+            let _ = tokio::time::timeout(GOODBYE_MAX, self.goodbye()).await;
+            tokio::time::sleep(GOODBYE_LAST).await;
+        }
+    }
+
+    async fn goodbye(&mut self) {
+        for (id, connection) in &self.connections {
             connection.queues.values().for_each(FrameQueue::close);
+            self.swarm.close_connection(*id);
+        }
+        while !self.connections.is_empty() {
+            if let SwarmEvent::ConnectionClosed { connection_id, .. } = self.swarm.select_next_some().await {
+                self.connections.remove(&connection_id);
+            }
         }
     }
 
@@ -246,6 +267,7 @@ impl Mesh {
         let id = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => {
+                phases::reached("dial");
                 self.dials.insert(id, address);
             }
             Err(error) => self.emit(failed(error.to_string())).await,
@@ -295,6 +317,7 @@ impl Mesh {
             SwarmEvent::NewListenAddr { address, .. } => {
                 let own = *self.swarm.local_peer_id();
                 let address = address.with(Protocol::P2p(own)).to_string();
+                phases::reached("listening");
                 self.emit(LinkEvent::Listening { road: Road::Mesh, address }).await;
             }
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
@@ -347,6 +370,7 @@ impl Mesh {
         let link = self.numbers.next();
         self.connections.insert(id, Connection { link, peer, queues: HashMap::new() });
         self.by_link.insert(link, id);
+        phases::reached("link");
         let dialled = endpoint.is_dialer();
         let address = asked.unwrap_or_else(|| endpoint.get_remote_address().to_string());
         self.emit(LinkEvent::Up { link, peer: device, road: Road::Mesh, dialled, address }).await;

@@ -29,6 +29,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_secs(3);
 /// A handshake that takes longer has failed.
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// How long the end waits for its last packets to leave.
+const GOODBYE_MAX: Duration = Duration::from_millis(100);
 /// A peer that hasn't admitted us yet resets the stream; it is opened again after this time, then less often.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -86,6 +88,11 @@ struct Uplink {
     gate: Gate,
     links: HashMap<LinkId, LinkState>,
     reports: mpsc::UnboundedSender<Report>,
+}
+
+/// Begins what the first handshake of a process would otherwise wait for; for the mesh's too. Returns at once.
+pub fn warm_up() {
+    tls::warm_up();
 }
 
 /// Starts the uplink; it runs until `commands` is dropped. Must be called inside a tokio runtime.
@@ -173,6 +180,8 @@ impl Uplink {
         for state in self.links.values() {
             state.queues.values().for_each(FrameQueue::close);
         }
+        // Until peers were told, or it can't be helped.
+        let _ = tokio::time::timeout(GOODBYE_MAX, self.endpoint.wait_idle()).await;
     }
 
     async fn emit(&self, event: LinkEvent) {

@@ -22,6 +22,16 @@ const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0
 const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
 
+/// Draws the first random bytes of the process, on a thread of its own: the library gathers entropy for some forty
+/// milliseconds before it gives them, which the first handshake would otherwise wait for.
+pub(super) fn warm_up() {
+    // Without the thread the handshake draws them.
+    let _ = std::thread::Builder::new().name("entropy".into()).spawn(|| {
+        let mut bytes = [0; 32];
+        let _ = aws_lc_rs::default_provider().secure_random.fill(&mut bytes);
+    });
+}
+
 /// This device, as TLS shows it.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {

@@ -1,0 +1,88 @@
+//! The benchmark still runs: small versions of each measurement, whose figures mean nothing.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn quick(name: &str) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_bench"))
+        .args([name, "--quick", "--report", report.to_str().unwrap(), "--dir", folder.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
+    let report: Value = serde_json::from_slice(&std::fs::read(report).unwrap()).unwrap();
+    assert_eq!(report["quick"], true);
+    for field in ["cpu", "cores", "kernel", "file_system", "build"] {
+        assert!(!report["machine"][field].is_null(), "{field}: {report}");
+    }
+    let measurements = report["measurements"].as_object().unwrap();
+    assert_eq!(measurements.keys().collect::<Vec<_>>(), [name]);
+    let rows = measurements[name].as_array().unwrap().clone();
+    for row in &rows {
+        assert!(row["name"].is_string() && row["value"].is_number() && row["unit"].is_string(), "{row}");
+        if !row["baseline"].is_null() {
+            assert!(row["ratio"].as_f64().unwrap() > 0.0, "{row}");
+        }
+    }
+    rows
+}
+
+/// The row whose name ends so.
+fn row<'a>(rows: &'a [Value], end: &str) -> &'a Value {
+    rows.iter().find(|row| row["name"].as_str().unwrap().ends_with(end)).unwrap_or_else(|| panic!("{end}: {rows:?}"))
+}
+
+#[test]
+fn sales_are_measured_beside_appends_and_their_commits_are_counted() {
+    let rows = quick("sales");
+    for end in ["one caller, p50", "one caller, p99", "20 callers, p50", "20 callers, p99"] {
+        assert!(row(&rows, end)["ratio"].is_number(), "{end}");
+    }
+    // Commits don't depend on the machine: alone, each sale has one of its own.
+    let alone = &rows.iter().find(|row| row["unit"] == "commits").unwrap()["value"];
+    assert_eq!(alone.as_f64(), Some(1.0), "{rows:?}");
+    assert!(row(&rows, "a neighbour copies: 20 callers, commits a sale")["value"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
+fn pages_are_measured_beside_a_signature_each() {
+    let rows = quick("pages");
+    assert_eq!(row(&rows, "entries of 250 B as pages, a core")["baseline"]["name"], "a signature each");
+}
+
+#[test]
+fn a_cold_join_is_measured_with_its_bytes_and_its_cpu() {
+    let rows = quick("join");
+    assert_eq!(row(&rows, "a cold join to 1000 entries")["unit"], "s");
+    assert!(row(&rows, "received by it, in frames")["value"].as_f64().unwrap() > 0.01);
+    row(&rows, "CPU of the newcomer");
+}
+
+#[test]
+fn starts_are_measured_phase_by_phase() {
+    let rows = quick("start");
+    row(&rows, "a member starts: member and synced");
+    row(&rows, "a first start with an invite: member and synced");
+    // Each phase is told twice: for both sorts of start.
+    for phase in ["the program runs", "the store is open", "the handshake is done", "it is a member"] {
+        let found = rows.iter().filter(|row| row["name"].as_str().unwrap().ends_with(phase)).count();
+        assert_eq!(found, 2, "{phase}: {rows:?}");
+    }
+}
+
+#[test]
+fn a_quiet_market_is_measured_in_bytes_and_cpu() {
+    let rows = quick("idle");
+    row(&rows, "bytes on the wire a node, all headers");
+    row(&rows, "CPU a node");
+}
+
+#[test]
+fn memory_is_measured_with_products() {
+    let rows = quick("memory");
+    assert!(row(&rows, "after fetching 300 products")["value"].as_f64().unwrap() > 1.0);
+}
