@@ -5,6 +5,7 @@ mod carriers;
 mod commands;
 mod durability;
 mod files;
+mod goodbye;
 mod interface;
 mod joining;
 mod revocation;
