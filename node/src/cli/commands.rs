@@ -2,7 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use stallmesh_protocol::DeviceId;
@@ -26,6 +26,8 @@ use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, SCHEMA_VERSION, STORE_
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const HOUR_MS: u64 = 3_600_000;
+/// How long a node whose disk has failed goes on answering.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// An invite that waits for `run`, in the data directory.
 const INVITE_FILE: &str = "invite";
 
@@ -356,7 +358,11 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
     );
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
     tokio::select! {
-        error = node.ended() => return Err(failed(error)),
+        error = node.ended() => {
+            // Whoever waits for an answer is told why before the process ends.
+            tokio::time::sleep(LAST_WORDS).await;
+            return Err(failed(error));
+        }
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
         () = parent_gone() => {}
