@@ -142,14 +142,3 @@ fn a_join_request_that_members_carry_is_judged_when_it_comes_and_not_at_the_next
     market.invite(late, "late-stall");
     market.until("it joins", 30_000, |market| market.status(late).role == "stall");
 }
-
-#[test]
-fn a_member_that_starts_writes_nothing_before_it_dials() {
-    let mut market = Simulation::market(7, 2);
-    market.run_for(5_000);
-    market.kill(2);
-    market.start(2);
-    assert_eq!(market.status(2).commits, 0);
-    market.sell(2, "one");
-    assert!(market.status(2).commits > 0, "what is written is counted");
-}
