@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything that can be configured. Each key can also be set by the environment, as `STALLMESH_` and its path in
 /// capitals (`STALLMESH_API_LISTEN`).
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// What people call this device, until a certificate says it.
@@ -25,13 +25,15 @@ pub struct Config {
 }
 
 /// `[mesh]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MeshSection {
     /// Multiaddrs to listen on.
     pub listen: Vec<String>,
     /// Whether mDNS proposes peers.
     pub mdns: bool,
+    /// Seconds without anybody after which mDNS begins anew.
+    pub mdns_silence_s: u64,
     /// Multiaddrs of members that are always dialled.
     pub peers: Vec<String>,
     /// Multiaddrs to tell others, beside those that it listens on.
@@ -47,6 +49,7 @@ impl Default for MeshSection {
         MeshSection {
             listen: vec!["/ip4/0.0.0.0/udp/0/quic-v1".into(), "/ip4/0.0.0.0/tcp/0".into()],
             mdns: true,
+            mdns_silence_s: 120,
             peers: Vec::new(),
             advertise: Vec::new(),
             degree: 6,
@@ -56,7 +59,7 @@ impl Default for MeshSection {
 }
 
 /// `[uplink]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UplinkSection {
     /// Whether this node dials the hub.
@@ -68,7 +71,7 @@ pub struct UplinkSection {
 }
 
 /// `[api]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ApiSection {
     /// Where the API answers over TCP.
@@ -84,7 +87,7 @@ impl Default for ApiSection {
 }
 
 /// `[custody]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CustodySection {
     /// The most bytes of others' sealed sales.
@@ -98,7 +101,7 @@ impl Default for CustodySection {
 }
 
 /// `[hub]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HubSection {
     /// Milliseconds between checkpoints while something changes.
@@ -164,13 +167,16 @@ impl Config {
         // Checked alone first, so that an error names the file's own line.
         let _: Config = toml::from_str(&text).map_err(|error| invalid(&path, &error))?;
         let mut table: toml::Table = toml::from_str(&text).map_err(|error| invalid(&path, &error))?;
+        let kinds = toml::Table::try_from(Config::default()).map_err(|error| invalid("defaults", &error))?;
         for (variable, value) in environment {
             if let Some(key) = variable.strip_prefix("STALLMESH_") {
-                set(&mut table, &key.to_lowercase(), &value)
-                    .map_err(|detail| ConfigError::Invalid { path: variable.clone(), detail })?;
+                let wrong = |detail: String| ConfigError::Invalid { path: variable.clone(), detail };
+                set(&mut table, &kinds, &key.to_lowercase(), &value).map_err(wrong)?;
+                // Each alone, so that an error names its variable.
+                let _: Config = table.clone().try_into().map_err(|error| invalid(&variable, &error))?;
             }
         }
-        let config: Config = table.try_into().map_err(|error| invalid("environment", &error))?;
+        let config: Config = table.try_into().map_err(|error| invalid(&path, &error))?;
         if !config.api.listen.ip().is_loopback() && !config.api.allow_remote {
             return Err(ConfigError::Invalid {
                 path,
@@ -184,25 +190,27 @@ impl Config {
     }
 }
 
-/// Sets `section_key` from text; lists are separated by commas.
-fn set(table: &mut toml::Table, key: &str, value: &str) -> Result<(), String> {
-    const SECTIONS: [&str; 5] = ["mesh", "uplink", "api", "custody", "hub"];
-    const LISTS: [&str; 4] = ["mesh.listen", "mesh.peers", "mesh.advertise", "uplink.addresses"];
-    let (section, name) = match key.split_once('_').filter(|(section, _)| SECTIONS.contains(section)) {
-        Some((section, name)) => (Some(section), name),
-        None => (None, key),
+/// Sets `section_key` from text, read as what the default is; lists are separated by commas.
+fn set(table: &mut toml::Table, kinds: &toml::Table, key: &str, value: &str) -> Result<(), String> {
+    let (section, name) = match key.split_once('_') {
+        Some((section, name)) if kinds.get(section).is_some_and(toml::Value::is_table) => (Some(section), name),
+        _ => (None, key),
     };
-    let path = section.map_or_else(|| name.to_owned(), |section| format!("{section}.{name}"));
-    let value = if LISTS.contains(&path.as_str()) {
-        toml::Value::Array(
+    let kind = match section {
+        None => kinds.get(name),
+        Some(section) => kinds.get(section).and_then(|section| section.get(name)),
+    };
+    let value = match kind {
+        Some(toml::Value::Array(_)) => toml::Value::Array(
             value.split(',').map(str::trim).filter(|part| !part.is_empty()).map(toml::Value::from).collect(),
-        )
-    } else if let Ok(number) = value.parse::<i64>() {
-        toml::Value::Integer(number)
-    } else if let Ok(flag) = value.parse::<bool>() {
-        toml::Value::Boolean(flag)
-    } else {
-        toml::Value::from(value)
+        ),
+        Some(toml::Value::Integer(_)) => {
+            toml::Value::Integer(value.parse().map_err(|_| format!("`{value}` is no whole number"))?)
+        }
+        Some(toml::Value::Boolean(_)) => {
+            toml::Value::Boolean(value.parse().map_err(|_| format!("`{value}` is neither `true` nor `false`"))?)
+        }
+        _ => toml::Value::from(value),
     };
     match section {
         None => {
@@ -254,6 +262,51 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_is_read_as_what_its_key_is() {
+        assert_eq!(load("", &[("STALLMESH_NAME", "42")]).unwrap().name, "42");
+        for (variable, value) in [
+            ("STALLMESH_MESH_DEGREE", "six"),
+            ("STALLMESH_MESH_MDNS", "yes"),
+            ("STALLMESH_API_LISTEN", "here"),
+            ("STALLMESH_UPLINK_LISTEN", "7801"),
+        ] {
+            let error = load("", &[(variable, value)]).unwrap_err().to_string();
+            assert!(error.contains(variable), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_the_environment() {
+        // `uplink.listen` has no default, so the table of defaults doesn't say it.
+        let mut keys = vec![("uplink_listen".to_owned(), toml::Value::from("127.0.0.1:1"))];
+        for (name, value) in toml::Table::try_from(Config::default()).unwrap() {
+            match value {
+                toml::Value::Table(section) => {
+                    keys.extend(section.into_iter().map(|(key, value)| (format!("{name}_{key}"), value)));
+                }
+                value => keys.push((name, value)),
+            }
+        }
+        assert!(keys.len() > 12);
+        for (key, kind) in keys {
+            let value = match kind {
+                toml::Value::Integer(_) => "7",
+                toml::Value::Boolean(flag) => {
+                    if flag {
+                        "false"
+                    } else {
+                        "true"
+                    }
+                }
+                _ => "127.0.0.1:77",
+            };
+            let variable = format!("STALLMESH_{}", key.to_uppercase());
+            let config = load("", &[(&variable, value)]).unwrap();
+            assert_ne!(config, Config::default(), "{variable} changes nothing");
+        }
+    }
+
+    #[test]
     fn an_api_for_other_machines_must_be_meant() {
         assert!(load("[api]\nlisten = \"0.0.0.0:7800\"", &[]).is_err());
         assert!(load("[api]\nlisten = \"0.0.0.0:7800\"\nallow_remote = true", &[]).is_ok());
@@ -272,6 +325,7 @@ mod tests {
             "name",
             "listen",
             "mdns",
+            "mdns_silence_s",
             "peers",
             "advertise",
             "degree",

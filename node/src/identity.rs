@@ -9,6 +9,7 @@ use stallmesh_protocol::sign::DeviceKey;
 use zeroize::Zeroizing;
 
 use crate::engine::Identity;
+use crate::store::STORE_FILE;
 
 /// The device key's file.
 pub const DEVICE_KEY: &str = "device.key";
@@ -142,8 +143,12 @@ pub fn create_missing(directory: &Path) -> Result<Identity, IdentityError> {
 /// A key is missing where there was an identity, damaged, or readable by others.
 pub fn load_or_create(directory: &Path) -> Result<Identity, IdentityError> {
     let mark = directory.join(IDENTITY_MARK);
+    // A store is never there before the keys are.
+    let told = [mark.clone(), directory.join(STORE_FILE)].into_iter().find(|mark| mark.exists());
     for name in [DEVICE_KEY, SEAL_KEY] {
-        if mark.exists() && read_key(directory, name)?.is_none() {
+        if let Some(mark) = &told
+            && read_key(directory, name)?.is_none()
+        {
             return Err(IdentityError::Missing {
                 path: directory.join(name).display().to_string(),
                 mark: mark.display().to_string(),

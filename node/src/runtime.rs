@@ -17,7 +17,7 @@ use crate::identity::{self, IdentityError};
 use crate::link::{LinkCommand, LinkEvent, LinkNumbers, Road};
 use crate::mesh::{self, MeshConfig, MeshError};
 use crate::phases;
-use crate::store::{CACHE_BYTES, RedbStore, StoreError};
+use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, StoreError};
 use crate::uplink::{self, UplinkConfig, UplinkError};
 
 /// Inputs that are handled before one commit.
@@ -145,10 +145,12 @@ pub fn make_directory(directory: &Path) -> Result<(), NodeError> {
 pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError> {
     uplink::warm_up();
     make_directory(directory)?;
-    let store = RedbStore::open(directory, CACHE_BYTES)?;
-    phases::reached("store");
+    let lock = DirectoryLock::take(directory)?;
+    // Before the store: a directory in which it stands already has had an identity.
     let identity = identity::load_or_create(directory)?;
     phases::reached("keys");
+    let store = RedbStore::open_locked(directory, CACHE_BYTES, lock)?;
+    phases::reached("store");
     let seed = *identity.device.seed();
     let settings = Settings {
         name: config.name.clone(),
@@ -157,6 +159,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         peers: config.mesh.peers.clone(),
         advertise: config.mesh.advertise.clone(),
         custody_bytes_max: config.custody.bytes_max,
+        beyond_line_bytes_max: Settings::default().beyond_line_bytes_max,
         checkpoint_every_ms: config.hub.checkpoint_every_ms.max(100),
         degree: config.mesh.degree.max(1),
     };
@@ -171,6 +174,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     let mesh_config = MeshConfig {
         listen: config.mesh.listen.clone(),
         mdns: config.mesh.mdns,
+        mdns_silence_max: Duration::from_secs(config.mesh.mdns_silence_s.max(1)),
         connections_max: config.mesh.connections_max,
     };
     let mesh = mesh::start(&seed, &mesh_config, numbers.clone(), events.clone(), mesh_receiver)?;

@@ -15,7 +15,7 @@ pub struct Acknowledgement {
     pub hub: DeviceId,
     /// The log.
     pub log: LogName,
-    /// What was received, ascending.
+    /// What was received, ascending by (from, to, hash), each once.
     pub intervals: Vec<Interval>,
     /// Milliseconds since 1970.
     pub time: u64,
@@ -70,10 +70,14 @@ impl Acknowledgement {
         if message.intervals.len() > INTERVALS_MAX {
             return None;
         }
+        let intervals = message.intervals.iter().map(wire::Interval::to_domain).collect::<Option<Vec<_>>>()?;
+        if !intervals.is_sorted_by(|one, next| one < next) {
+            return None;
+        }
         Some(Acknowledgement {
             hub: message.hub.as_slice().try_into().ok()?,
             log: message.log.as_ref()?.to_domain()?,
-            intervals: message.intervals.iter().map(wire::Interval::to_domain).collect::<Option<_>>()?,
+            intervals,
             time: message.time,
             signature: message.signature.as_slice().try_into().ok()?,
         })

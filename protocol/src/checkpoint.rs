@@ -125,6 +125,9 @@ impl ProvenLeaf {
         }
         let path = (0..count).map(|_| reader.array("path").map(Hash::from_bytes)).collect::<Result<_, _>>()?;
         reader.finish()?;
+        if standing.sequence == 0 && standing.hash != Hash::ZERO {
+            return Err(CodecError::Invalid("a hash of nothing that stands"));
+        }
         let standing = (standing.sequence > 0).then_some(standing);
         Ok(ProvenLeaf { checkpoint, log, leaf: Leaf { number, log: id, standing, received }, path })
     }
@@ -221,7 +224,7 @@ impl Checkpoint {
             [] => Ok(None),
             hash => fixed("skips", hash).map(Some),
         });
-        Ok(Checkpoint {
+        let checkpoint = Checkpoint {
             skips: skips.collect::<Result<_, _>>()?,
             epoch: message.epoch,
             number: message.number,
@@ -231,7 +234,13 @@ impl Checkpoint {
             root: fixed("root", &message.root)?,
             logs: message.logs,
             changes,
-        })
+        };
+        // A name in part, a hash of nothing, a low mark of 1: said, they mean what leaving them out means.
+        if checkpoint.to_payload() == bytes {
+            Ok(checkpoint)
+        } else {
+            Err(PayloadError::NonCanonical { kind: "checkpoint" })
+        }
     }
 
     /// The payload of kind 48.
@@ -423,9 +432,7 @@ impl CheckpointView {
         if known.is_some_and(|known| known.contains(&(proven.checkpoint, standing))) {
             return true;
         }
-        let Some(checkpoint) = self.get(&proven.checkpoint) else { return false };
-        let holds = proven.log.id(market) == proven.leaf.log
-            && proves(&checkpoint.root, checkpoint.logs, proven.leaf.number, &proven.leaf.hash(), &proven.path);
+        let holds = self.is_proven(market, proven);
         if holds {
             let kept = self.proven.entry(proven.log).or_default();
             if kept.len() == PROVEN_MAX {
@@ -434,6 +441,14 @@ impl CheckpointView {
             kept.push((proven.checkpoint, standing));
         }
         holds
+    }
+
+    /// Whether the root of a checkpoint that is known here proves a leaf.
+    pub fn is_proven(&self, market: &MarketId, proven: &ProvenLeaf) -> bool {
+        self.get(&proven.checkpoint).is_some_and(|checkpoint| {
+            proven.log.id(market) == proven.leaf.log
+                && proves(&checkpoint.root, checkpoint.logs, proven.leaf.number, &proven.leaf.hash(), &proven.path)
+        })
     }
 
     fn ordinal(&self, checkpoint: &Hash) -> Option<u64> {

@@ -14,8 +14,10 @@ use thiserror::Error;
 
 use crate::entry::{Header, verify_head};
 use crate::hash::Hash;
-use crate::id::{Head, LogId, LogName, MarketId};
-use crate::page::{CHECKED_EVERY, VerifiedPage};
+use crate::id::{Head, Lane, LogId, LogName, MarketId};
+use crate::kind::Kind;
+use crate::page::{CARRIED_EVERY, VerifiedPage};
+use crate::payload::{self, PayloadError, fixed};
 use crate::sign::{Signature, SignatureError};
 
 /// One branch of a fork.
@@ -104,7 +106,7 @@ impl ForkProof {
         }
         let mut firsts = [Hash::ZERO; 2];
         for (branch, first) in self.branches.iter().zip(&mut firsts) {
-            if branch.headers.is_empty() || branch.headers.len() as u64 > CHECKED_EVERY {
+            if branch.headers.is_empty() || branch.headers.len() as u64 > CARRIED_EVERY {
                 return Err(ForkProofError::Length(branch.headers.len()));
             }
             let (hash, head) =
@@ -113,6 +115,65 @@ impl ForkProof {
             *first = hash;
         }
         if firsts[0] < firsts[1] { Ok(()) } else { Err(ForkProofError::Branches) }
+    }
+
+    /// The payload of kinds 28 and 80.
+    pub fn to_payload(&self) -> Vec<u8> {
+        let header = |header: &Header| payload::ForkHeader {
+            timestamp: header.timestamp,
+            seen: if header.seen == [0; 8] { Vec::new() } else { header.seen.to_vec() },
+            kind: header.kind.0,
+            payload_root: header.payload_root.as_bytes().to_vec(),
+        };
+        let branch = |branch: &Branch| payload::ForkBranch {
+            headers: branch.headers.iter().map(header).collect(),
+            signature: branch.signature.as_bytes().to_vec(),
+        };
+        payload::encode(&payload::ForkProof {
+            author: self.log.author.as_bytes().to_vec(),
+            incarnation: self.log.incarnation.as_bytes().to_vec(),
+            lane: self.log.lane.0,
+            sequence: self.sequence,
+            previous: if self.previous == Hash::ZERO { Vec::new() } else { self.previous.as_bytes().to_vec() },
+            branches: self.branches.iter().map(branch).collect(),
+        })
+    }
+
+    /// Reads the payload of kinds 28 and 80; whether it proves anything is [`ForkProof::verify`]'s to say.
+    ///
+    /// # Errors
+    /// Undecodable, not canonical, or a field without meaning.
+    pub fn from_payload(bytes: &[u8]) -> Result<Self, PayloadError> {
+        let message: payload::ForkProof = payload::decode("fork proof", bytes)?;
+        let header = |header: &payload::ForkHeader| -> Result<Header, PayloadError> {
+            Ok(Header {
+                timestamp: header.timestamp,
+                seen: if header.seen.is_empty() { [0; 8] } else { fixed("seen", &header.seen)? },
+                kind: Kind(header.kind),
+                payload_root: fixed("payload_root", &header.payload_root)?,
+            })
+        };
+        let branch = |branch: &payload::ForkBranch| -> Result<Branch, PayloadError> {
+            Ok(Branch {
+                headers: branch.headers.iter().map(header).collect::<Result<_, _>>()?,
+                signature: fixed("signature", &branch.signature)?,
+            })
+        };
+        let [one, other] = message.branches.as_slice() else {
+            return Err(PayloadError::field("branches", "must be two"));
+        };
+        let proof = ForkProof {
+            log: LogName {
+                author: fixed("author", &message.author)?,
+                incarnation: fixed("incarnation", &message.incarnation)?,
+                lane: Lane(message.lane),
+            },
+            sequence: message.sequence,
+            previous: if message.previous.is_empty() { Hash::ZERO } else { fixed("previous", &message.previous)? },
+            branches: [branch(one)?, branch(other)?],
+        };
+        // Zeros, said, mean what leaving them out means.
+        if proof.to_payload() == bytes { Ok(proof) } else { Err(PayloadError::NonCanonical { kind: "fork proof" }) }
     }
 }
 

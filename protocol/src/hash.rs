@@ -62,19 +62,16 @@ pub enum Domain {
     MerkleNode,
     MerkleLeaf,
     Fingerprint,
-    Clock,
-    Acknowledgement,
     DayKey,
     PartSecret,
     PartTag,
     PartKey,
-    Invite,
     Join,
     JoinCode,
     SaleId,
+    CatalogVersion,
+    ClosingInput,
     Settlement,
-    Statement,
-    LedgerRow,
 }
 
 impl Domain {
@@ -91,19 +88,16 @@ impl Domain {
             Domain::MerkleNode => "stallmesh/1/merkle-node",
             Domain::MerkleLeaf => "stallmesh/1/merkle-leaf",
             Domain::Fingerprint => "stallmesh/1/fingerprint",
-            Domain::Clock => "stallmesh/1/clock",
-            Domain::Acknowledgement => "stallmesh/1/acknowledgement",
             Domain::DayKey => "stallmesh/1/day-key",
             Domain::PartSecret => "stallmesh/1/part-secret",
             Domain::PartTag => "stallmesh/1/part-tag",
             Domain::PartKey => "stallmesh/1/part-key",
-            Domain::Invite => "stallmesh/1/invite",
             Domain::Join => "stallmesh/1/join",
             Domain::JoinCode => "stallmesh/1/join-code",
             Domain::SaleId => "stallmesh/1/sale-id",
+            Domain::CatalogVersion => "stallmesh/1/catalog-version",
+            Domain::ClosingInput => "stallmesh/1/closing-input",
             Domain::Settlement => "stallmesh/1/settlement",
-            Domain::Statement => "stallmesh/1/statement",
-            Domain::LedgerRow => "stallmesh/1/ledger-row",
         }
     }
 }

@@ -100,6 +100,9 @@ impl Invite {
     /// Damaged, or not signed by the hub that it names.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, InviteError> {
         let mut message = wire::Invite::decode(bytes).map_err(|_| InviteError::Text)?;
+        if message.encode_to_vec() != bytes {
+            return Err(InviteError::Field("its encoding is not the one that it has"));
+        }
         let signature =
             Signature::try_from(message.signature.as_slice()).map_err(|_| InviteError::Field("signature"))?;
         message.signature.clear();
@@ -107,6 +110,9 @@ impl Invite {
         verify(&hub, Context::Invite, &message.encode_to_vec(), &signature)?;
         if !is_slug(&message.stall) {
             return Err(InviteError::Field("stall"));
+        }
+        if !message.scopes.is_sorted_by(|one, next| one.scope < next.scope) {
+            return Err(InviteError::Field("scopes"));
         }
         Ok(Invite {
             root: message.root.as_slice().try_into().map_err(|_| InviteError::Field("root"))?,

@@ -17,9 +17,9 @@
 use thiserror::Error;
 
 use crate::hash::{Domain, Hash, Hasher};
-use crate::id::DeviceId;
+use crate::id::{DeviceId, MarketId};
 use crate::payload::{self, PayloadError, fixed};
-use crate::seal::{SealError, SealKey, info, seal_to};
+use crate::seal::{SealError, SealKey, associated, info, seal_to};
 use crate::sign::{Context, DeviceKey, Signature, SignatureError, verify};
 
 /// Why a join request is refused.
@@ -32,7 +32,7 @@ pub enum JoinError {
     #[error(transparent)]
     Seal(#[from] SealError),
     /// Not signed by the device that it names.
-    #[error(transparent)]
+    #[error("E_SIG: {0}")]
     Signature(#[from] SignatureError),
     /// Its id is not the hash of what it carries.
     #[error("E_HASH: a join request under another's id")]
@@ -122,6 +122,12 @@ impl JoinRequest {
         message
     }
 
+    /// What the device signs: the market's id and the message without its signature. Whoever opens the request can't
+    /// hand it on to another market.
+    fn text(market: &MarketId, message: &payload::SealedJoin) -> Vec<u8> {
+        [market.as_bytes().as_slice(), &payload::encode(message)].concat()
+    }
+
     /// Signs and seals the request to a hub's opening key.
     ///
     /// # Errors
@@ -129,29 +135,35 @@ impl JoinRequest {
     pub fn seal(
         &self,
         key: &DeviceKey,
+        market: &MarketId,
         opening_key: &[u8; 32],
         expires: u64,
         seed: [u8; 32],
     ) -> Result<payload::JoinRequest, SealError> {
         let mut message = self.message();
-        message.signature = key.sign(Context::Join, &payload::encode(&message)).as_bytes().to_vec();
-        let sealed = seal_to(opening_key, info::JOIN_REQUEST, &[], &payload::encode(&message), seed)?;
-        Ok(payload::JoinRequest { id: request_id(&sealed).as_bytes().to_vec(), sealed: Some(sealed), expires })
+        message.signature = key.sign(Context::Join, &Self::text(market, &message)).as_bytes().to_vec();
+        let bound = associated(market, &[]);
+        let sealed = seal_to(opening_key, info::JOIN_REQUEST, &bound, &payload::encode(&message), seed)?;
+        Ok(payload::JoinRequest { id: request_id(&sealed, expires).as_bytes().to_vec(), sealed: Some(sealed), expires })
     }
 
     /// Opens a request with the hub's opening key, and checks that the device which it names signed it.
     ///
     /// # Errors
     /// Not for this hub, altered, or not signed by that device.
-    pub fn open(request: &payload::JoinRequest, opening: &SealKey) -> Result<(Hash, Self), JoinError> {
+    pub fn open(
+        request: &payload::JoinRequest,
+        market: &MarketId,
+        opening: &SealKey,
+    ) -> Result<(Hash, Self), JoinError> {
         let id = check_id(request)?;
         let sealed = request.sealed.as_ref().ok_or(PayloadError::field("sealed", "is absent"))?;
-        let opened = opening.open(sealed, info::JOIN_REQUEST, &[])?;
+        let opened = opening.open(sealed, info::JOIN_REQUEST, &associated(market, &[]))?;
         let mut message: payload::SealedJoin = payload::decode("join request", &opened)?;
         let signature: Signature = fixed("signature", &message.signature)?;
         message.signature.clear();
         let device: DeviceId = fixed("device", &message.device)?;
-        verify(&device, Context::Join, &payload::encode(&message), &signature)?;
+        verify(&device, Context::Join, &Self::text(market, &message), &signature)?;
         let by = match (message.invite.is_empty(), message.commitment.is_empty(), message.reveals.is_empty()) {
             (false, true, true) => JoinBy::Invite(message.invite),
             (true, false, true) => JoinBy::Asking { commitment: fixed("commitment", &message.commitment)? },
@@ -169,22 +181,32 @@ impl JoinRequest {
             stall: message.stall,
             time: message.time,
         };
+        // A nonce or signature where none belongs would be a second encoding of the same request.
+        let again = payload::SealedJoin { signature: signature.as_bytes().to_vec(), ..request.message() };
+        if payload::encode(&again) != *opened {
+            return Err(PayloadError::NonCanonical { kind: "join request" }.into());
+        }
         Ok((id, request))
     }
 }
 
-fn request_id(sealed: &payload::Wrap) -> Hash {
-    Hasher::new(Domain::Join).sized(&sealed.encapsulated).sized(&sealed.ciphertext).finish()
+fn request_id(sealed: &payload::Wrap, expires: u64) -> Hash {
+    Hasher::new(Domain::Join)
+        .sized(&sealed.recipient)
+        .sized(&sealed.encapsulated)
+        .sized(&sealed.ciphertext)
+        .u64(expires)
+        .finish()
 }
 
-/// The id of a request, where it is the hash of what the request carries.
+/// The id of a request, where it is the hash of all else that the request carries: none who passes it on can alter it.
 ///
 /// # Errors
 /// It isn't, or there is nothing sealed.
 pub fn check_id(request: &payload::JoinRequest) -> Result<Hash, JoinError> {
     let id: Hash = fixed("id", &request.id)?;
     let sealed = request.sealed.as_ref().ok_or(PayloadError::field("sealed", "is absent"))?;
-    if request_id(sealed) == id { Ok(id) } else { Err(JoinError::Id) }
+    if request_id(sealed, request.expires) == id { Ok(id) } else { Err(JoinError::Id) }
 }
 
 #[cfg(test)]
@@ -205,14 +227,20 @@ mod tests {
             stall: "river-ceramics".into(),
             time: 7,
         };
-        let sealed = request.seal(&device, &hub.public(), 100, [8; 32]).unwrap();
-        assert_eq!(JoinRequest::open(&sealed, &hub).unwrap().1, request);
-        assert!(matches!(JoinRequest::open(&sealed, &stranger), Err(JoinError::Seal(_))));
-        let forged = request.seal(&other, &hub.public(), 100, [8; 32]).unwrap();
-        assert!(matches!(JoinRequest::open(&forged, &hub), Err(JoinError::Signature(_))));
+        let market = MarketId::from_bytes([9; 32]);
+        let sealed = request.seal(&device, &market, &hub.public(), 100, [8; 32]).unwrap();
+        assert_eq!(JoinRequest::open(&sealed, &market, &hub).unwrap().1, request);
+        assert!(matches!(JoinRequest::open(&sealed, &market, &stranger), Err(JoinError::Seal(_))));
+        let elsewhere = MarketId::from_bytes([10; 32]);
+        assert!(matches!(JoinRequest::open(&sealed, &elsewhere, &hub), Err(JoinError::Seal(_))));
+        let forged = request.seal(&other, &market, &hub.public(), 100, [8; 32]).unwrap();
+        assert!(matches!(JoinRequest::open(&forged, &market, &hub), Err(JoinError::Signature(_))));
         let mut renamed = sealed.clone();
         renamed.id[0] ^= 1;
-        assert_eq!(JoinRequest::open(&renamed, &hub), Err(JoinError::Id));
+        assert_eq!(JoinRequest::open(&renamed, &market, &hub), Err(JoinError::Id));
+        let mut late = sealed.clone();
+        late.expires += 1;
+        assert_eq!(JoinRequest::open(&late, &market, &hub), Err(JoinError::Id));
     }
 
     #[test]

@@ -266,22 +266,27 @@ impl Membership {
         let mut authors = BTreeSet::from([root]);
         for rank in 1..=DEPTH_MAX {
             let mut next = BTreeSet::new();
+            let mut issued = Vec::new();
+            // All of a rank is judged by what was settled before it, not by what devices of one rank say of each other:
+            // else it would matter whose key is smaller.
             for author in &authors {
-                for (fact, certificate) in certificates.get(author).into_iter().flatten() {
+                for (fact, certificate) in certificates.remove(author).into_iter().flatten() {
                     match view.judge_certificate(fact, certificate, coverage, ancestry) {
-                        Ok(issued) => {
-                            let device = view.devices.entry(certificate.device).or_insert_with(|| {
-                                next.insert(certificate.device);
-                                let quarantines = quarantines.get(&certificate.device).cloned().unwrap_or_default();
-                                Device { rank, quarantines, ..Device::default() }
-                            });
-                            device.issued.push(issued);
-                        }
+                        Ok(judged) => issued.push(judged),
                         Err(reason) => {
                             view.refused.insert(fact.at, reason);
                         }
                     }
                 }
+            }
+            for issued in issued {
+                let subject = issued.certificate.device;
+                let device = view.devices.entry(subject).or_insert_with(|| {
+                    next.insert(subject);
+                    let quarantines = quarantines.get(&subject).cloned().unwrap_or_default();
+                    Device { rank, quarantines, ..Device::default() }
+                });
+                device.issued.push(issued);
             }
             for subject in &next {
                 for fact in judgements.remove(subject).into_iter().flatten() {
@@ -291,6 +296,9 @@ impl Membership {
                 }
             }
             authors = next;
+        }
+        for (fact, _) in certificates.into_values().flatten() {
+            view.refused.insert(fact.at, NotStanding::NotMember.into());
         }
         for fact in judgements.into_values().flatten() {
             view.refused.insert(fact.at, RefusedFact::NoSay);
@@ -371,7 +379,7 @@ impl Membership {
 
     /// Whether `author` may revoke, raise or readmit `subject`: it is closer to the root, and a hub, the root, or an
     /// issuer of the subject's line.
-    fn has_say(&self, author: &DeviceId, subject: &DeviceId) -> bool {
+    pub fn has_say(&self, author: &DeviceId, subject: &DeviceId) -> bool {
         let Some(subject) = self.devices.get(subject) else { return false };
         if *author == self.root {
             return true;

@@ -45,6 +45,10 @@ const TWO_DECIMALS: &[&str] = &[
     "ZMW", "ZWG",
 ];
 
+/// The largest amount that settlement posts: whole numbers up to here are exact in every tool that reads JSON, and
+/// thousands of them don't overflow a sum.
+pub const AMOUNT_MAX: u64 = (1 << 53) - 1;
+
 /// What can't be done with amounts.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MoneyError {
@@ -95,12 +99,24 @@ pub fn round(amount: Decimal) -> Result<u64, MoneyError> {
     amount.round_dp_with_strategy(0, RoundingStrategy::MidpointAwayFromZero).to_u64().ok_or(MoneyError::Range)
 }
 
+/// Amount × decimal ÷ divisor, half up, once and exactly: whole numbers all the way, so that every implementation gets
+/// the same. With the decimal's digits as an integer d of s decimals: floor((2 × amount × d + D) / 2 D) where
+/// D = divisor × 10^s; out of range where a number in it is 2^127 or more, or the result 2^64 or more.
+fn scaled(amount: u64, factor: Decimal, divisor: i128) -> Result<u64, MoneyError> {
+    let exact = || -> Option<i128> {
+        let divisor = 10_i128.checked_pow(factor.scale())?.checked_mul(divisor)?;
+        let product = i128::from(amount).checked_mul(factor.mantissa())?;
+        Some(product.checked_mul(2)?.checked_add(divisor)?.div_euclid(divisor.checked_mul(2)?))
+    };
+    exact().and_then(|result| u64::try_from(result).ok()).ok_or(MoneyError::Range)
+}
+
 /// Price × quantity, half up, once.
 ///
 /// # Errors
 /// Out of range.
 pub fn extend(price: u64, quantity: Decimal) -> Result<u64, MoneyError> {
-    Decimal::from(price).checked_mul(quantity).ok_or(MoneyError::Range).and_then(round)
+    scaled(price, quantity, 1)
 }
 
 /// A percentage of an amount, half up.
@@ -108,8 +124,7 @@ pub fn extend(price: u64, quantity: Decimal) -> Result<u64, MoneyError> {
 /// # Errors
 /// Out of range.
 pub fn percentage(amount: u64, rate: Decimal) -> Result<u64, MoneyError> {
-    let hundredth = Decimal::from(amount).checked_mul(rate).ok_or(MoneyError::Range)?;
-    round(hundredth / Decimal::ONE_HUNDRED)
+    scaled(amount, rate, 100)
 }
 
 /// Shares an amount by weights: the largest remainder gets what is left over, ties to the earlier. Always adds up.

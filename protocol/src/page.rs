@@ -3,7 +3,7 @@
 //! ```text
 //! page  = version u8 (1) ‖ first varint ‖ previous 32 ‖ count varint ‖ entry × count
 //!         ‖ signatures varint ‖ (offset varint ‖ signature 64) × signatures
-//! entry = timestamp varint (less the entry before it; the first one's whole) ‖ kind varint ‖ flags u8
+//! entry = timestamp varint (less the entry before it, modulo 2^64; the first one's whole) ‖ kind varint ‖ flags u8
 //!         ‖ [seen 8] ‖ [distance back to the key entry varint] ‖ (length varint ‖ bytes) for each part
 //! flags = bit 0: `seen` differs from the entry before it (the first: from zeros) ‖ bit 1: sealed under a key entry
 //!         ‖ bit 2: the personal part is erased, its 32-byte leaf stands without a length
@@ -11,9 +11,12 @@
 //! ```
 //!
 //! Integers are minimal LEB128. The log is named beside the page. A page has at most [`ENTRIES_MAX`] entries and
-//! [`PAGE_MAX`] bytes, ends at a signed entry, and carries a signature at every sequence ≡ 0 mod [`SIGNED_EVERY`]
-//! inside it. Its last signature is checked, and those at sequences ≡ 0 mod [`CHECKED_EVERY`], so that a fork proof
-//! always fits a payload; the others are checked by whoever wants to use them.
+//! [`PAGE_MAX`] bytes, ends at a signed entry, and carries a signature at every sequence ≡ 0 mod [`CARRIED_EVERY`]
+//! inside it, so that a fork proof always fits a payload. It may carry others, where holders can cut it. Every
+//! signature that it carries is checked: no byte of a page can be altered on its way.
+//!
+//! Honest authors' timestamps never fall. A dishonest one's may fall where one page ends and the next begins, which no
+//! receiver of either can see; whoever holds both must be able to pass them on as one page, so the difference wraps.
 
 use thiserror::Error;
 
@@ -30,8 +33,8 @@ pub const ENTRIES_MAX: usize = 1024;
 pub const PAGE_MAX: usize = 256 * 1024;
 /// Authors sign at least every so many entries: at each sequence that this divides.
 pub const SIGNED_EVERY: u64 = 64;
-/// Receivers check at least every so many entries.
-pub const CHECKED_EVERY: u64 = 512;
+/// Pages carry a signature, which receivers check, at least every so many entries: at each sequence that this divides.
+pub const CARRIED_EVERY: u64 = 512;
 
 const VERSION: u8 = 1;
 const FLAG_SEEN: u8 = 1 << 0;
@@ -148,11 +151,11 @@ impl Page {
         Ok(page)
     }
 
-    /// Ends at a signed entry, and carries each signature that authors must give.
+    /// Ends at a signed entry, and carries each signature that a page must carry.
     fn check_signed(&self) -> Result<(), PageError> {
         let mut signed = self.signatures.iter().map(|(sequence, _)| *sequence).peekable();
         let last = self.last();
-        for sequence in (self.first..=last).filter(|sequence| sequence % SIGNED_EVERY == 0 || *sequence == last) {
+        for sequence in (self.first..=last).filter(|sequence| sequence % CARRIED_EVERY == 0 || *sequence == last) {
             while signed.next_if(|at| *at < sequence).is_some() {}
             if signed.next_if_eq(&sequence).is_none() {
                 return Err(PageError::Unsigned(sequence));
@@ -161,10 +164,10 @@ impl Page {
         Ok(())
     }
 
-    /// Recomputes the chain and checks the signatures that vouch for it.
+    /// Recomputes the chain and checks all signatures.
     ///
     /// # Errors
-    /// A signature does not hold: the page must be refused whole, and its sender named.
+    /// One does not hold: the page must be refused whole, and its sender named.
     pub fn verify(self, log: &LogId, author: &DeviceId) -> Result<VerifiedPage, PageError> {
         let mut hashes = Vec::with_capacity(self.entries.len());
         let mut previous = self.previous;
@@ -174,10 +177,8 @@ impl Page {
         }
         let last = self.last();
         for (sequence, signature) in &self.signatures {
-            if *sequence != last && sequence % CHECKED_EVERY != 0 {
-                continue;
-            }
-            let Some(hash) = hashes.get((sequence - self.first) as usize) else {
+            let offset = sequence.checked_sub(self.first).and_then(|offset| usize::try_from(offset).ok());
+            let Some(hash) = offset.and_then(|offset| hashes.get(offset)) else {
                 return Err(PageError::Unsigned(last));
             };
             let head = Head { sequence: *sequence, hash: *hash };
@@ -227,8 +228,8 @@ pub const ENTRY_OVERHEAD_MAX: usize = 10 + 5 + 1 + 8 + 10 + 4 * 3;
 
 /// Appends one entry in the page's form.
 pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, sequence: u64, timestamp: u64, seen: [u8; 8]) {
-    // Timestamps never fall within a log, and a key entry stands before its users: see `LogWriter`.
-    put_varint(out, entry.timestamp.saturating_sub(timestamp));
+    // A key entry stands before its users: see `LogWriter` and `take_entry`.
+    put_varint(out, entry.timestamp.wrapping_sub(timestamp));
     put_varint(out, u64::from(entry.kind.0));
     let mut flags = 0;
     for (part, body) in entry.payload.parts() {
@@ -264,7 +265,7 @@ pub fn put_entry(out: &mut Vec<u8>, entry: &Entry, sequence: u64, timestamp: u64
 /// Reads one entry in the page's form; the two last arguments are the values of the entry before it.
 pub fn take_entry(reader: &mut Reader<'_>, sequence: u64, timestamp: u64, seen: [u8; 8]) -> Result<Entry, CodecError> {
     let later = reader.varint("timestamp")?;
-    let timestamp = timestamp.checked_add(later).ok_or(CodecError::TooLarge("timestamp"))?;
+    let timestamp = timestamp.wrapping_add(later);
     let kind = u32::try_from(reader.varint("kind")?).map_err(|_| CodecError::TooLarge("kind"))?;
     let flags = reader.u8("flags")?;
     if flags & FLAG_UNUSED != 0 || (flags & FLAG_ERASED != 0 && flags & part_flag(Part::Personal) == 0) {

@@ -161,6 +161,12 @@ pub mod info {
     pub const STATEMENT: &[u8] = b"stallmesh/1/statement";
 }
 
+/// What every use of HPKE is bound to: the market's id, and what it says itself. So nothing that was sealed in one market
+/// opens in another.
+pub fn associated(market: &MarketId, rest: &[u8]) -> Vec<u8> {
+    [market.as_bytes().as_slice(), rest].concat()
+}
+
 /// Where a sealed part stands, and what else its header says: bound into its secret and tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SealedAt {
@@ -208,14 +214,6 @@ impl DayKey {
         Hasher::new(Domain::DayKey).bytes(log.as_bytes()).bytes(self.0.as_slice()).finish()
     }
 
-    /// Market and log: what the wraps are bound to.
-    fn associated(market: &MarketId, log: &LogId) -> [u8; 64] {
-        let mut associated = [0; 64];
-        associated[..32].copy_from_slice(market.as_bytes());
-        associated[32..].copy_from_slice(log.as_bytes());
-        associated
-    }
-
     /// The public part of a key entry: this key for each recipient, and the commitment that each can check.
     ///
     /// # Errors
@@ -234,7 +232,7 @@ impl DayKey {
             wraps.push(seal_to(
                 recipient,
                 info::DAY_KEY,
-                &Self::associated(market, log),
+                &associated(market, log.as_bytes()),
                 self.0.as_slice(),
                 *seed.as_bytes(),
             )?);
@@ -249,7 +247,7 @@ impl DayKey {
     /// Nothing is wrapped to this key, or it doesn't open, or isn't what was committed to.
     pub fn open(message: &payload::DayKey, market: &MarketId, log: &LogId, key: &SealKey) -> Result<Self, SealError> {
         let wrap = message.wraps.iter().find(|wrap| wrap.recipient == key.public).ok_or(SealError::NotForMe)?;
-        let opened = key.open(wrap, info::DAY_KEY, &Self::associated(market, log))?;
+        let opened = key.open(wrap, info::DAY_KEY, &associated(market, log.as_bytes()))?;
         let bytes: [u8; 32] = opened.as_slice().try_into().map_err(|_| SealError::Open)?;
         let day_key = DayKey::new(bytes);
         if day_key.commitment(log).as_bytes().as_slice() == message.commitment {

@@ -114,7 +114,14 @@ impl fmt::Debug for DeviceKey {
 #[error("the signature does not hold under the key of {0:?}")]
 pub struct SignatureError(pub DeviceId);
 
-/// Checks a signature by the strict rule (`verify_strict`: no small-order keys or points, canonical scalars).
+/// Whether 32 bytes encode a coordinate below 2^255 - 19, as RFC 8032 asks: the same point has no second name.
+fn is_canonical(key: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = key;
+    *first < 0xed || last & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff)
+}
+
+/// Checks a signature by the strict rule (`verify_strict`: no small-order keys or points, canonical scalars; and
+/// canonical keys).
 ///
 /// # Errors
 /// The key is no curve point, or the signature does not hold.
@@ -124,6 +131,9 @@ pub fn verify(
     message: &[u8],
     signature: &Signature,
 ) -> Result<(), SignatureError> {
+    if !is_canonical(signer.as_bytes()) {
+        return Err(SignatureError(*signer));
+    }
     let key = ed25519_dalek::VerifyingKey::from_bytes(signer.as_bytes()).map_err(|_| SignatureError(*signer))?;
     let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
     key.verify_strict(&context.text(message), &signature).map_err(|_| SignatureError(*signer))

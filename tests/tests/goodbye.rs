@@ -20,7 +20,12 @@ async fn next(events: &mut mpsc::Receiver<LinkEvent>, wanted: impl Fn(&LinkEvent
 fn shell(seed: u8) -> (tokio::task::JoinHandle<()>, mpsc::UnboundedSender<LinkCommand>, mpsc::Receiver<LinkEvent>) {
     let (events, received) = mpsc::channel(64);
     let (commands, receiver) = mpsc::unbounded_channel();
-    let config = MeshConfig { listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()], mdns: false, connections_max: 16 };
+    let config = MeshConfig {
+        listen: vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
+        mdns: false,
+        mdns_silence_max: Duration::from_secs(300),
+        connections_max: 16,
+    };
     let task = mesh::start(&[seed; 32], &config, LinkNumbers::default(), events, receiver).unwrap();
     (task, commands, received)
 }

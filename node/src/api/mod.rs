@@ -1,7 +1,9 @@
 //! The local HTTP API: JSON over loopback TCP, guarded against other web pages, and over a Unix socket in the data
 //! directory, guarded by the file system. A shell over [`Request`] and [`Answer`].
 
+mod body;
 mod guard;
+mod patience;
 mod problem;
 
 use std::convert::Infallible;
@@ -21,6 +23,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::BroadcastStream;
 
+use self::body::Whole;
 pub use self::guard::{TOKEN_FILE, read_or_create_token};
 pub use self::problem::Problem;
 use crate::engine::{
@@ -72,7 +75,7 @@ pub async fn serve(
         }
     });
     tokio::spawn(async move {
-        if let Err(error) = axum::serve(tcp, guarded).await {
+        if let Err(error) = axum::serve(patience::Patient(tcp), guarded).await {
             tracing::error!(%error, "the API has failed");
         }
     });
@@ -110,6 +113,7 @@ fn routes(node: NodeHandle) -> Router {
         .route("/v1/peers", post(add_peer))
         .route("/v1/events", get(events))
         .fallback(page)
+        .layer(axum::middleware::map_response(problem::in_words))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .with_state(Arc::new(Api { node }))
 }
@@ -179,7 +183,7 @@ async fn sale(State(api): State<Arc<Api>>, UrlPath(sale): UrlPath<String>) -> Re
     reply(api.node.ask(Request::Sale(parse_text(&sale)?)).await)
 }
 
-async fn record_sale(State(api): State<Arc<Api>>, headers: HeaderMap, body: Bytes) -> Reply {
+async fn record_sale(State(api): State<Arc<Api>>, headers: HeaderMap, Whole(body): Whole) -> Reply {
     let mut value: serde_json::Value = parse(&body)?;
     // The key may stand in the header, as elsewhere on the web, or in the body.
     if let Some(key) = headers.get("idempotency-key").and_then(|key| key.to_str().ok())
@@ -208,7 +212,7 @@ async fn catalog(State(api): State<Arc<Api>>, Query(query): Query<CatalogQuery>)
     reply(api.node.ask(Request::Catalog { stall: query.stall, query: query.q, limit }).await)
 }
 
-async fn publish(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn publish(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let products: Vec<ProductView> = parse(&body)?;
     reply(api.node.ask(Request::PublishProducts(products)).await)
 }
@@ -223,7 +227,7 @@ struct ImportQuery {
     tax: String,
 }
 
-async fn import_products(State(api): State<Arc<Api>>, Query(query): Query<ImportQuery>, body: Bytes) -> Reply {
+async fn import_products(State(api): State<Arc<Api>>, Query(query): Query<ImportQuery>, Whole(body): Whole) -> Reply {
     let Answer::Status(status) = api.node.ask(Request::Status).await else {
         return Err(Failure::new(FailureCode::EUnavailable, "the node has stopped").into());
     };
@@ -268,7 +272,7 @@ async fn explain(State(api): State<Arc<Api>>, UrlPath(subject): UrlPath<String>)
     reply(api.node.ask(Request::Explain(subject)).await)
 }
 
-async fn invite(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn invite(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let order: InviteOrder = parse(&body)?;
     reply(api.node.ask(Request::CreateInvite(order)).await)
 }
@@ -283,7 +287,7 @@ struct JoinBody {
     ask_for_stall: Option<String>,
 }
 
-async fn join(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn join(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let JoinBody { invite, name, ask_for_stall } = parse(&body)?;
     let request = match ask_for_stall {
         Some(stall) => Request::AskToJoin { market: invite, name, stall },
@@ -303,12 +307,12 @@ struct ApproveBody {
     valid_ms: u64,
 }
 
-async fn approve(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn approve(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let ApproveBody { code, valid_ms } = parse(&body)?;
     reply(api.node.ask(Request::Approve { code, valid_ms }).await)
 }
 
-async fn delegate(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn delegate(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let order: DelegateOrder = parse(&body)?;
     reply(api.node.ask(Request::Delegate(order)).await)
 }
@@ -321,12 +325,12 @@ struct DeviceBody {
     reason: String,
 }
 
-async fn revoke(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn revoke(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let DeviceBody { device, reason } = parse(&body)?;
     reply(api.node.ask(Request::Revoke { device: parse_text(&device)?, reason }).await)
 }
 
-async fn readmit(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn readmit(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let DeviceBody { device, .. } = parse(&body)?;
     reply(api.node.ask(Request::Readmit { device: parse_text(&device)? }).await)
 }
@@ -336,17 +340,17 @@ struct EraseBody {
     entry: String,
 }
 
-async fn erase(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn erase(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let EraseBody { entry } = parse(&body)?;
     reply(api.node.ask(Request::Erase { subject: entry }).await)
 }
 
-async fn raise(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn raise(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let DeviceBody { device, .. } = parse(&body)?;
     reply(api.node.ask(Request::Raise { device: parse_text(&device)? }).await)
 }
 
-async fn policy(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn policy(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let view: PolicyView = parse(&body)?;
     reply(api.node.ask(Request::SetPolicy(view)).await)
 }
@@ -358,7 +362,7 @@ struct SettleBody {
     dry_run: bool,
 }
 
-async fn settle(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn settle(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let SettleBody { dry_run } = parse(&body)?;
     reply(api.node.ask(Request::Settle { dry_run }).await)
 }
@@ -402,7 +406,7 @@ struct UplinkBody {
     up: bool,
 }
 
-async fn uplink(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn uplink(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let UplinkBody { up } = parse(&body)?;
     reply(api.node.ask(Request::SetUplink { up }).await)
 }
@@ -416,7 +420,7 @@ struct PowerBody {
     metered: bool,
 }
 
-async fn power(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn power(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let PowerBody { battery, metered } = parse(&body)?;
     reply(api.node.ask(Request::SetPower { battery, metered }).await)
 }
@@ -427,7 +431,7 @@ struct PeerBody {
     address: String,
 }
 
-async fn add_peer(State(api): State<Arc<Api>>, body: Bytes) -> Reply {
+async fn add_peer(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let PeerBody { address } = parse(&body)?;
     reply(api.node.ask(Request::AddPeer { address }).await)
 }

@@ -35,6 +35,33 @@ impl From<Failure> for Problem {
     }
 }
 
+/// The most bytes of another error's text that are kept.
+const TEXT_MAX: usize = 1000;
+
+/// Errors that are not ours (a parameter that can't be read, a method that isn't there) as problems, too.
+pub(super) async fn in_words(response: Response) -> Response {
+    let status = response.status();
+    let ours = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM);
+    if !(status.is_client_error() || status.is_server_error()) || ours {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let text = axum::body::to_bytes(response.into_body(), TEXT_MAX).await.unwrap_or_default();
+    let detail = match String::from_utf8_lossy(&text).into_owned() {
+        text if text.is_empty() => status.canonical_reason().unwrap_or("error").to_lowercase(),
+        text => text,
+    };
+    let code = if status == StatusCode::NOT_FOUND { FailureCode::ENotFound } else { FailureCode::EInvalid };
+    let mut response = Problem::new(status, Failure::new(code, detail)).into_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    response
+}
+
+/// The media type of RFC 9457.
+const PROBLEM: &str = "application/problem+json";
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let code = serde_json::to_value(self.failure.code).unwrap_or_default();
@@ -45,7 +72,7 @@ impl IntoResponse for Problem {
             "code": code,
             "detail": self.failure.detail,
         });
-        let kind = HeaderValue::from_static("application/problem+json");
+        let kind = HeaderValue::from_static(PROBLEM);
         (self.status, [(header::CONTENT_TYPE, kind)], Json(body)).into_response()
     }
 }

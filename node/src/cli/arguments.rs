@@ -151,6 +151,15 @@ pub(crate) enum Command {
     /// Counts a demo's sales, apart from everything that it counts.
     #[command(hide = true)]
     DemoCount(crate::demo::CountArguments),
+    /// Recomputes a demo's settlement from the same records in another order.
+    #[command(hide = true)]
+    DemoRecompute(crate::demo::RecomputeArguments),
+    /// A process of the demo that means ill: a stranger, or a dishonest member.
+    #[command(hide = true)]
+    DemoOutsider(crate::demo::OutsiderArguments),
+    /// The demo's way to the hub's page from outside its network namespace.
+    #[command(hide = true)]
+    DemoForward(crate::demo::ForwardArguments),
     /// The program's version and formats.
     Version,
 }

@@ -22,7 +22,7 @@ use crate::engine::{MarketOrder, Now, PolicyView, create_market, recompute};
 use crate::identity;
 use crate::phases;
 use crate::runtime;
-use crate::store::{CACHE_BYTES, RedbStore, SCHEMA_VERSION};
+use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, SCHEMA_VERSION, STORE_FILE};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const HOUR_MS: u64 = 3_600_000;
@@ -224,7 +224,10 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             })
         }
         Command::Demo(demo_arguments) => crate::demo::run(demo_arguments).await.map_err(failed),
-        Command::DemoCount(count_arguments) => crate::demo::count(&count_arguments).map_err(failed),
+        Command::DemoCount(arguments) => crate::demo::count(&arguments).map_err(failed),
+        Command::DemoRecompute(arguments) => crate::demo::recompute_apart(&arguments).map_err(failed),
+        Command::DemoOutsider(arguments) => crate::demo::outsider(arguments).await.map_err(failed),
+        Command::DemoForward(arguments) => crate::demo::forward(arguments).await.map_err(failed),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             let view = json!({ "version": version, "store_schema": SCHEMA_VERSION, "session_protocol": stallmesh_protocol::replica::VERSION });
@@ -288,14 +291,15 @@ pub(crate) fn create(
     days: u64,
 ) -> Result<DeviceId, CliError> {
     runtime::make_directory(directory).map_err(failed)?;
-    if directory.join(identity::DEVICE_KEY).exists() {
+    let lock = DirectoryLock::take(directory).map_err(failed)?;
+    if [identity::DEVICE_KEY, STORE_FILE].iter().any(|name| directory.join(name).exists()) {
         return Err(CliError::Failed(format!("{} already holds a node: use another --data-dir", directory.display())));
     }
-    let store = RedbStore::open(directory, CACHE_BYTES).map_err(failed)?;
     for key in [identity::ROOT_KEY, identity::RECOVERY_KEY, identity::OPENING_KEY] {
         identity::write_key(directory, key, &identity::random().map_err(failed)?).map_err(failed)?;
     }
     let identity = identity::load_or_create(directory).map_err(failed)?;
+    let store = RedbStore::open_locked(directory, CACHE_BYTES, lock).map_err(failed)?;
     let key = |name: &str| -> Result<_, CliError> {
         identity::read_key(directory, name)
             .map_err(failed)?
@@ -380,6 +384,11 @@ async fn parent_gone() {
     if std::env::var_os("STALLMESH_STOP_WITH_STDIN").is_none() {
         return std::future::pending().await;
     }
+    input_ends().await;
+}
+
+/// Waits until standard input is closed.
+pub(crate) async fn input_ends() {
     let (gone, waiting) = tokio::sync::oneshot::channel();
     // A thread of its own: a read of standard input can't be cancelled, and must not hold up the runtime's end.
     std::thread::spawn(move || {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::arguments::Arguments;
-pub(crate) use self::commands::{create as create_market_in, export, market_key};
+pub(crate) use self::commands::{create as create_market_in, export, input_ends, market_key};
 
 /// Why a command failed; its exit status.
 #[derive(Debug, thiserror::Error)]

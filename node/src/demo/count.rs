@@ -1,54 +1,19 @@
-//! The counting process: reads what the shop side acknowledged and what the hub exported, and says what became of
-//! each sale. It runs apart from everything that it counts.
+//! The counting process: reads what the shop side acknowledged, what the hub exported and what its log says of its
+//! links, and says what became of each sale. It runs apart from everything that it counts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::DemoError;
+use super::evidence::{Span, hub_links, meets, plugged};
+use super::falsify::shuffled;
+use super::shop::Line;
 use crate::cli::market_key;
-use crate::engine::recompute;
-use crate::hub::ledger::sums;
-use crate::hub::reconcile::Outcome;
-
-/// One line of the shop side's journal.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub(super) enum Line {
-    /// The node has answered: recorded.
-    Recorded {
-        /// Sale id.
-        sale: String,
-        /// Minor units.
-        total: u64,
-        /// ISO 4217.
-        currency: String,
-        /// Which node.
-        node: usize,
-        /// Milliseconds since the demo's start.
-        at: u64,
-        /// Milliseconds that the answer took.
-        took_ms: f64,
-    },
-    /// The selling node has said that the hub has it.
-    Received {
-        /// Sale id.
-        sale: String,
-        /// Milliseconds since the demo's start.
-        at: u64,
-    },
-    /// A node's way to the hub was plugged in or out.
-    Uplink {
-        /// Which node.
-        node: usize,
-        /// In or out.
-        up: bool,
-        /// Milliseconds since the demo's start.
-        at: u64,
-    },
-}
+use crate::engine::{Recomputed, recompute};
+use crate::hub::ledger::{Row, sums};
+use crate::hub::reconcile::{Outcome, entry_name};
 
 /// What the counting process is told.
 #[derive(Debug, clap::Args)]
@@ -59,134 +24,213 @@ pub(crate) struct CountArguments {
     /// The hub's export.
     #[arg(long)]
     pub(crate) export: PathBuf,
+    /// The hub's log, for its links.
+    #[arg(long)]
+    pub(crate) hub_log: PathBuf,
     /// The market's root key.
     #[arg(long)]
     pub(crate) market_key: String,
-    /// Test only: falsify what is counted, to see that it is noticed: drop, double or alter.
+    /// Where to write the rows and states that the digest is over.
     #[arg(long)]
-    pub(crate) falsify: Option<String>,
+    pub(crate) rows: PathBuf,
 }
 
-fn percentile(values: &mut [f64], share: f64) -> f64 {
+/// What the process is told that recomputes in another order.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RecomputeArguments {
+    /// The hub's export.
+    #[arg(long)]
+    pub(crate) export: PathBuf,
+    /// The market's root key.
+    #[arg(long)]
+    pub(crate) market_key: String,
+    /// Where to write the rows and states that the digest is over.
+    #[arg(long)]
+    pub(crate) rows: PathBuf,
+    /// Records and logs are taken in an order drawn from this number.
+    #[arg(long)]
+    pub(crate) order: u64,
+}
+
+/// Recomputes an export with its records in another order, and prints JSON.
+#[allow(clippy::print_stdout, reason = "the result goes to the process that asked")]
+pub(crate) fn recompute_apart(arguments: &RecomputeArguments) -> Result<(), DemoError> {
+    let root = market_key(&arguments.market_key).map_err(DemoError::failed)?;
+    let export = std::fs::read(&arguments.export).map_err(DemoError::io("the export"))?;
+    let export = shuffled(&export, arguments.order)?;
+    let result = recompute(export.as_slice(), Some(root), arguments.order).map_err(DemoError::failed)?;
+    println!("{}", json!({ "digest": write_rows(&result, &arguments.rows)?, "entries": result.entries }));
+    Ok(())
+}
+
+fn write_rows(result: &Recomputed, path: &Path) -> Result<String, DemoError> {
+    std::fs::write(path, result.reconciliation.canonical_bytes()).map_err(DemoError::io(path.display()))?;
+    Ok(result.reconciliation.digest().to_string())
+}
+
+fn percentiles(mut values: Vec<f64>) -> Value {
     values.sort_by(f64::total_cmp);
-    let index = ((values.len() as f64 - 1.0) * share).round() as usize;
-    values.get(index).copied().unwrap_or_default()
+    let at = |share: f64| {
+        let index = ((values.len() as f64 - 1.0) * share).round() as usize;
+        (values.get(index).copied().unwrap_or_default() * 10.0).round() / 10.0
+    };
+    json!({ "p50": at(0.5), "p99": at(0.99) })
+}
+
+/// A sale that was acknowledged to a till.
+#[derive(Default)]
+struct Acknowledged {
+    total: u64,
+    currency: String,
+    /// (Node, device), of each node that acknowledged it.
+    by: BTreeSet<(usize, String)>,
+    /// When its first request was sent, and when it was answered.
+    begun: u64,
+    at: u64,
+    /// Answers to one sale differed.
+    differs: bool,
+}
+
+/// What the shop side wrote down.
+#[derive(Default)]
+struct Acknowledgements {
+    sales: BTreeMap<String, Acknowledged>,
+    received: BTreeMap<String, (u64, bool)>,
+    record_ms: Vec<f64>,
+    cables: BTreeMap<usize, Vec<(u64, bool)>>,
+}
+
+impl Acknowledgements {
+    fn read(journal: &str) -> Result<Self, DemoError> {
+        let mut result = Acknowledgements::default();
+        for line in journal.lines() {
+            match serde_json::from_str(line).map_err(|error| DemoError::Failed(format!("the journal: {error}")))? {
+                Line::Recorded { sale, total, currency, node, device, begun, at, took_ms, again } => {
+                    // An answer from memory is no recording.
+                    if !again {
+                        result.record_ms.push(took_ms);
+                    }
+                    let first = !result.sales.contains_key(&sale);
+                    let known = result.sales.entry(sale).or_default();
+                    if first {
+                        *known = Acknowledged { total, currency, begun, at, ..Acknowledged::default() };
+                    } else {
+                        known.differs |= known.total != total || known.currency != currency;
+                        (known.begun, known.at) = (known.begun.min(begun), known.at.min(at));
+                    }
+                    known.by.insert((node, device));
+                }
+                Line::Received { sale, at, asked } => {
+                    result.received.entry(sale).or_insert((at, asked));
+                }
+                Line::Uplink { node, up, at } => result.cables.entry(node).or_default().push((at, up)),
+            }
+        }
+        Ok(result)
+    }
+}
+
+/// What a sale's entry has in the ledger: what was paid, by currency.
+fn paid<'a>(rows: impl Iterator<Item = &'a Row>) -> BTreeMap<String, BTreeMap<String, i128>> {
+    let mut paid: BTreeMap<String, BTreeMap<String, i128>> = BTreeMap::new();
+    for row in rows.filter(|row| row.account == "gateway-clearing" || row.account.starts_with("cash-held:")) {
+        let sums = paid.entry(row.entry.clone()).or_default();
+        *sums.entry(row.currency.clone()).or_insert(0) += i128::from(row.amount);
+    }
+    paid
+}
+
+/// Sums as JSON numbers; what doesn't fit is shown as the largest that does, and adds up with nothing.
+fn small(sums: &BTreeMap<String, i128>) -> BTreeMap<&str, i64> {
+    sums.iter().map(|(currency, sum)| (currency.as_str(), i64::try_from(*sum).unwrap_or(i64::MAX))).collect()
 }
 
 /// Counts, and prints JSON.
 #[allow(clippy::print_stdout, reason = "the result goes to the process that asked")]
 pub(crate) fn count(arguments: &CountArguments) -> Result<(), DemoError> {
     let journal = std::fs::read_to_string(&arguments.journal).map_err(DemoError::io("the journal"))?;
-    let lines: Vec<Line> = journal
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .map_err(|error| DemoError::Failed(format!("the journal: {error}")))?;
-    let mut export = std::fs::read(&arguments.export).map_err(DemoError::io("the export"))?;
-    let falsify = arguments.falsify.as_deref().unwrap_or_default();
-    if falsify == "alter" {
-        let middle = export.len() / 2;
-        export[middle] ^= 1;
-    }
-    let root = market_key(&arguments.market_key).map_err(|error| DemoError::Failed(error.to_string()))?;
-    // Another order than the hub's own: the digest must not depend on it.
-    let order = lines.len() as u64 + 1;
-    let recomputed =
-        recompute(export.as_slice(), Some(root), order).map_err(|error| DemoError::Failed(error.to_string()))?;
-
-    let mut recorded: BTreeMap<String, (u64, String, usize, u64)> = BTreeMap::new();
-    let mut received_at: BTreeMap<String, u64> = BTreeMap::new();
-    let mut uplinks: BTreeMap<usize, Vec<(u64, bool)>> = BTreeMap::new();
-    let mut record_ms = Vec::new();
-    for line in lines {
-        match line {
-            Line::Recorded { sale, total, currency, node, at, took_ms } => {
-                record_ms.push(took_ms);
-                // The same request sent again after a kill answers with the same sale.
-                recorded.entry(sale).or_insert((total, currency, node, at));
-            }
-            Line::Received { sale, at } => {
-                received_at.entry(sale).or_insert(at);
-            }
-            Line::Uplink { node, up, at } => uplinks.entry(node).or_default().push((at, up)),
-        }
-    }
-    let mut sales: Vec<(String, u64)> = recomputed.sales.iter().map(|sale| (sale.sale.clone(), sale.total)).collect();
-    let mut posted: Vec<String> = recomputed
-        .sales
-        .iter()
-        .filter(|sale| {
-            recomputed.reconciliation.outcomes.get(&sale.at).is_some_and(|(_, outcome)| *outcome == Outcome::Posted)
-        })
-        .map(|sale| sale.sale.clone())
-        .collect();
-    match falsify {
-        "drop" => {
-            let gone = sales.pop();
-            posted.retain(|sale| gone.as_ref().is_none_or(|(gone, _)| gone != sale));
-            if let Some((gone, _)) = gone {
-                sales.retain(|(sale, _)| *sale != gone);
-            }
-        }
-        "double" => posted.extend(posted.first().cloned()),
-        _ => {}
-    }
-    let held: BTreeSet<&str> = sales.iter().map(|(sale, _)| sale.as_str()).collect();
-    let posted_once: BTreeSet<&str> = posted.iter().map(String::as_str).collect();
-    let lost = recorded.keys().filter(|sale| !held.contains(sale.as_str())).count();
-    let suspense = recomputed
-        .reconciliation
-        .outcomes
-        .values()
-        .filter(|(_, outcome)| matches!(outcome, Outcome::Suspense { .. }))
-        .count();
-    // Relayed: at no time between recording and acknowledgement had its author a way of its own to the hub.
-    let own_way = |node: usize, from: u64, to: u64| {
-        let changes = uplinks.get(&node).map(Vec::as_slice).unwrap_or_default();
-        let before = changes.iter().rfind(|(at, _)| *at <= from).is_some_and(|(_, up)| *up);
-        before || changes.iter().any(|(at, up)| *up && (from..=to).contains(at))
-    };
-    let relayed = recorded
-        .iter()
-        .filter(|(sale, (_, _, node, at))| {
-            held.contains(sale.as_str()) && !own_way(*node, *at, received_at.get(*sale).copied().unwrap_or(u64::MAX))
-        })
-        .count();
-    let mut takings: BTreeMap<String, u64> = BTreeMap::new();
-    for (total, currency, _, _) in recorded.values() {
-        *takings.entry(currency.clone()).or_insert(0) += total;
-    }
-    let settled_total: u64 = recomputed
-        .sales
-        .iter()
-        .filter(|sale| posted_once.contains(sale.sale.as_str()))
-        .map(|sale| (sale.sale.as_str(), sale.total))
-        .collect::<BTreeMap<_, _>>()
-        .values()
-        .sum();
-    let mut received_ms: Vec<f64> =
-        received_at.iter().filter_map(|(sale, at)| Some(at.saturating_sub(recorded.get(sale)?.3) as f64)).collect();
-    let ledger: BTreeMap<String, i128> = sums(&recomputed.reconciliation.rows);
-    println!(
-        "{}",
-        json!({
-            "sales": {
-                "recorded": recorded.len(),
-                "received": recorded.keys().filter(|sale| held.contains(sale.as_str())).count(),
-                "settled": recorded.keys().filter(|sale| posted_once.contains(sale.as_str())).count(),
-                "relayed": relayed,
-                "lost": lost,
-                "duplicated": posted.len() - posted_once.len(),
-                "suspense": suspense,
-            },
-            "takings_minor": takings,
-            "settled_minor": settled_total,
-            "ledger_sum_minor": ledger.iter().map(|(currency, sum)| (currency.clone(), json!(*sum as i64))).collect::<serde_json::Map<_, _>>(),
-            "digest_recomputed": recomputed.reconciliation.digest().to_string(),
-            "published": recomputed.published,
-            "record_ms": { "p50": percentile(&mut record_ms, 0.5), "p99": percentile(&mut record_ms, 0.99) },
-            "received_ms": { "p50": percentile(&mut received_ms, 0.5), "p99": percentile(&mut received_ms, 0.99) },
-        })
-    );
+    let export = std::fs::read(&arguments.export).map_err(DemoError::io("the export"))?;
+    let hub_log = std::fs::read_to_string(&arguments.hub_log).map_err(DemoError::io("the hub's log"))?;
+    let root = market_key(&arguments.market_key).map_err(DemoError::failed)?;
+    let recomputed = recompute(export.as_slice(), Some(root), 0).map_err(DemoError::failed)?;
+    let digest = write_rows(&recomputed, &arguments.rows)?;
+    let mut counted = figures(&Acknowledgements::read(&journal)?, &recomputed, &hub_links(&hub_log));
+    counted["digest_recomputed"] = digest.into();
+    println!("{counted}");
     Ok(())
 }
+
+fn figures(shop: &Acknowledgements, exported: &Recomputed, links: &BTreeMap<String, Vec<Span>>) -> Value {
+    // Which entries say a sale, and which of them were posted.
+    let mut held: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut posted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for sale in &exported.sales {
+        held.entry(&sale.sale).or_default().push(sale.total);
+        let outcome = exported.reconciliation.outcomes.get(&sale.at).map(|(_, outcome)| outcome);
+        if outcome == Some(&Outcome::Posted) {
+            posted.entry(&sale.sale).or_default().push(entry_name(&sale.at));
+        }
+    }
+    let paid = paid(exported.reconciliation.rows.iter());
+    let mut takings: BTreeMap<String, u64> = BTreeMap::new();
+    let mut settled_minor: BTreeMap<String, i128> = BTreeMap::new();
+    for sums in paid.values() {
+        for (currency, sum) in sums {
+            *settled_minor.entry(currency.clone()).or_insert(0) += sum;
+        }
+    }
+    let (mut received, mut settled, mut lost, mut wrong, mut relayed, mut own_way) = (0, 0, 0, 0, 0, 0);
+    for (sale, known) in &shop.sales {
+        *takings.entry(known.currency.clone()).or_insert(0) += known.total;
+        let Some(totals) = held.get(sale.as_str()) else {
+            lost += 1;
+            continue;
+        };
+        received += 1;
+        let entries = posted.get(sale.as_str()).map(Vec::as_slice).unwrap_or_default();
+        settled += usize::from(!entries.is_empty());
+        let expected = BTreeMap::from([(known.currency.clone(), i128::from(known.total))]);
+        let fits = !known.differs
+            && totals.iter().all(|total| *total == known.total)
+            && entries.iter().all(|entry| paid.get(entry).map_or(known.total == 0, |paid| *paid == expected));
+        wrong += usize::from(!fits);
+        // From before it was recorded until its own node knew that the hub has it; to the end, where it never could.
+        let until = shop.received.get(sale).map_or(u64::MAX, |(at, _)| *at);
+        let had_way = known.by.iter().any(|(node, device)| {
+            let cable = plugged(shop.cables.get(node).map(Vec::as_slice).unwrap_or_default());
+            let short: String = device.chars().take(8).collect();
+            meets(&cable, known.begun, until) || links.get(&short).is_some_and(|links| meets(links, known.begun, until))
+        });
+        if had_way { own_way += 1 } else { relayed += 1 }
+    }
+    // Posted more than once, or without anybody having been told that it was sold.
+    let duplicated: usize =
+        posted.iter().map(|(sale, entries)| entries.len() - usize::from(shop.sales.contains_key(*sale))).sum();
+    let suspense = exported.reconciliation.outcomes.values();
+    let suspense = suspense.filter(|(_, outcome)| matches!(outcome, Outcome::Suspense { .. })).count();
+    let received_ms: Vec<f64> = shop
+        .received
+        .iter()
+        .filter_map(|(sale, (at, _))| Some(at.saturating_sub(shop.sales.get(sale)?.at) as f64))
+        .collect();
+    let asked = shop.received.values().filter(|(_, asked)| *asked).count();
+    let ledger = sums(&exported.reconciliation.rows);
+    json!({
+        "sales": {
+            "recorded": shop.sales.len(), "received": received, "settled": settled, "relayed": relayed,
+            "own_way": own_way, "lost": lost, "duplicated": duplicated, "suspense": suspense, "wrong_amount": wrong,
+        },
+        "takings_minor": takings,
+        "settled_minor": small(&settled_minor),
+        "ledger_sum_minor": small(&ledger),
+        "entries": exported.entries,
+        "published": exported.published,
+        "record_ms": percentiles(shop.record_ms.clone()),
+        "received_ms": percentiles(received_ms),
+        "received_told": { "by_event": shop.received.len() - asked, "when_asked": asked },
+        "hub_links": links.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

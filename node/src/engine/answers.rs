@@ -286,6 +286,7 @@ impl<S: Store> Engine<S> {
         if self.is_member() && !self.clock.is_anchored() && !self.is_hub() {
             notices.push("no checkpoint of a hub was seen yet: times are this device's own".into());
         }
+        notices.extend(self.clock.complaint(self.now));
         if certificate.is_some_and(|certificate| !certificate.is_valid_at(self.time())) {
             notices
                 .push("this device's certificate has expired: it sells, copies and carries, and grants nothing".into());
@@ -322,6 +323,7 @@ impl<S: Store> Engine<S> {
             notices,
             time: self.time(),
             discovered: self.book.discovered(),
+            discovery_renewals: self.book.discovery_renewals(),
             joined_after_ms: self.joined_at.map(|at| at.saturating_sub(self.started.monotonic_ms)),
             join_code: self.join_code(),
             sales: self.sales.counts(),
@@ -388,6 +390,8 @@ impl<S: Store> Engine<S> {
         }
         let message = payload::Raise { device: device.as_bytes().to_vec(), line: write_line(&self.line_of(device)) };
         self.append_public(Lane::CONTROL, Kind::RAISE, encode(&message))?;
+        // What stands now takes no room beyond the line any more.
+        self.custody.beyond_line.remove(&device);
         Ok(())
     }
 
@@ -407,9 +411,7 @@ impl<S: Store> Engine<S> {
         if !self.views.membership.is_known(device) || *device == self.views.membership.root() {
             return Err(Failure::new(FailureCode::ENotFound, format!("no device {device} in this market")));
         }
-        let own = self.device.id();
-        let issued = self.views.membership.issued_at(device).any(|at| at.log.author == own);
-        if issued || (self.is_hub() && !self.is_hub_device(device)) {
+        if self.views.membership.has_say(&self.device.id(), device) {
             return Ok(());
         }
         Err(Failure::new(FailureCode::EScope, "only the hub, or the device that gave the certificate, can do that"))

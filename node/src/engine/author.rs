@@ -7,8 +7,8 @@ use stallmesh_protocol::seal::{DayKey, SealedAt};
 use stallmesh_protocol::{Kind, Lane, LogName};
 
 use super::logs::Held;
-use super::{Engine, EngineError};
-use crate::store::Store;
+use super::{Engine, EngineError, META_OPENING};
+use crate::store::{Store, Table};
 
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -141,6 +141,14 @@ impl<S: Store> Engine<S> {
         let Some(market) = self.market else { return Err(EngineError::NoMarket) };
         let day = self.time() / DAY_MS;
         let mut recipients = self.views.opening_keys();
+        if recipients.is_empty() {
+            // A member of a moment ago may not hold the hub's log yet; its invite named the key.
+            let invited = self.overlay.get(Table::Meta, META_OPENING)?;
+            recipients.extend(invited.and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok()));
+        }
+        if recipients.is_empty() {
+            return Err(EngineError::NoOpeningKey);
+        }
         if let Some(key) = self
             .views
             .membership

@@ -132,7 +132,7 @@ impl Catalog {
         self.stalls = stalls
             .into_iter()
             .map(|(name, (mut stall, entries))| {
-                let hasher = Hasher::new(Domain::Clock);
+                let hasher = Hasher::new(Domain::CatalogVersion);
                 stall.version =
                     entries.iter().fold(hasher, |hasher, hash| hasher.bytes(hash.as_bytes())).finish().prefix();
                 (name, stall)

@@ -10,9 +10,10 @@ use super::author::{Parts, position_text};
 use super::sales::SaleRecord;
 use super::views::position;
 use super::{
-    Answer, Engine, Failure, FailureCode, OrderLine, SaleLineView, SaleOrder, SaleState, SaleView, TenderKind,
-    TenderView,
+    Answer, Engine, EngineError, Failure, FailureCode, OrderLine, SaleLineView, SaleOrder, SaleState, SaleView,
+    TenderKind, TenderView,
 };
+use crate::hub::reconcile::is_in_range;
 use crate::store::Store;
 
 /// The most lines and tenders of one sale.
@@ -95,7 +96,11 @@ impl<S: Store> Engine<S> {
             Ok(held) => held,
             Err(error) => {
                 self.receipts -= 1;
-                return Err(Failure::new(FailureCode::EInvalid, error.to_string()));
+                let code = match error {
+                    EngineError::Append(_) => FailureCode::EInvalid,
+                    _ => FailureCode::EUnavailable,
+                };
+                return Err(Failure::new(code, error.to_string()));
             }
         };
         let view = SaleView {
@@ -165,7 +170,7 @@ impl<S: Store> Engine<S> {
             });
             message.lines.push(priced);
         }
-        if i64::try_from(message.total).is_err() {
+        if !is_in_range(&message) {
             return Err(amount_error(money::MoneyError::Range));
         }
         Ok((message, views))

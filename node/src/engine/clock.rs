@@ -4,12 +4,19 @@ use super::Now;
 
 /// How far the wall clock may lead after a restart, in milliseconds: a week in a drawer.
 const FORWARD_MAX: u64 = 7 * 24 * 3_600_000;
+/// How far the time that is kept for the next start may lag, in milliseconds.
+const KEEP_EVERY_MS: u64 = 60_000;
+
+/// How far the device's clock may be off before its owner is told, in milliseconds.
+const COMPLAIN_FROM: u64 = 5 * 60_000;
 
 /// A clock that never runs back.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TrustedClock {
     /// A trusted time and the monotonic moment at which it was so.
     anchor: Option<(u64, u64)>,
+    /// What was kept last for the next start.
+    kept: u64,
 }
 
 impl TrustedClock {
@@ -17,7 +24,7 @@ impl TrustedClock {
     /// forward from it, within a bound.
     pub(crate) fn start(floor: u64, now: Now) -> Self {
         let anchor = (floor > 0).then(|| (now.wall_ms.clamp(floor, floor + FORWARD_MAX), now.monotonic_ms));
-        TrustedClock { anchor }
+        TrustedClock { anchor, kept: floor }
     }
 
     /// A hub's checkpoint says that it is at least `time`.
@@ -35,15 +42,64 @@ impl TrustedClock {
         }
     }
 
+    /// The time that is to be kept now, so that a restart with a wrong clock can't turn it back; once a minute.
+    pub(crate) fn due_to_keep(&mut self, now: Now) -> Option<u64> {
+        let time = self.time(now);
+        if self.anchor.is_none() || time <= self.kept + KEEP_EVERY_MS {
+            return None;
+        }
+        self.kept = time;
+        Some(time)
+    }
+
+    /// What to tell the owner of a device whose own clock is off; nothing before a checkpoint was seen.
+    pub(crate) fn complaint(&self, now: Now) -> Option<String> {
+        self.anchor?;
+        let time = self.time(now);
+        let off = now.wall_ms.abs_diff(time);
+        (off >= COMPLAIN_FROM).then(|| {
+            let side = if now.wall_ms > time { "ahead of" } else { "behind" };
+            let off = rough(off);
+            format!("this device's clock is {off} {side} the market's, which counts for its sales: set the clock")
+        })
+    }
+
     /// Whether a checkpoint stands behind it.
     pub(crate) fn is_anchored(&self) -> bool {
         self.anchor.is_some()
     }
 }
 
+/// A span in the largest unit of which it has two.
+fn rough(milliseconds: u64) -> String {
+    let minutes = milliseconds / 60_000;
+    let units = [("years", 525_960), ("days", 1_440), ("hours", 60), ("minutes", 1)];
+    let (unit, length) = units.into_iter().find(|(_, length)| minutes >= 2 * length).unwrap_or(("minutes", 1));
+    format!("{} {unit}", minutes / length)
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_off_is_complained_about_in_words_that_people_use() {
+        let mut clock = TrustedClock::start(0, at(0, 0));
+        assert_eq!(clock.complaint(at(0, 10 * 365 * 86_400_000)), None, "nobody has said what time it is");
+        let market = 1_700_000_000_000;
+        clock.witness(market, at(0, 0));
+        assert_eq!(clock.complaint(at(0, market + 60_000)), None);
+        for (wall, expected) in [
+            (market + 10 * 365 * 86_400_000, "9 years ahead of"),
+            (market - 400 * 86_400_000, "400 days behind"),
+            (market + 7 * 60_000, "7 minutes ahead of"),
+        ] {
+            let complaint = clock.complaint(at(0, wall)).unwrap();
+            assert!(complaint.contains(expected), "{complaint}");
+        }
+    }
 
     fn at(monotonic_ms: u64, wall_ms: u64) -> Now {
         Now { monotonic_ms, wall_ms }
@@ -66,5 +122,15 @@ mod tests {
         assert_eq!(TrustedClock::start(floor, at(0, floor + ten_years)).time(at(0, 0)), floor + FORWARD_MAX);
         assert_eq!(TrustedClock::start(floor, at(0, floor - ten_years)).time(at(0, 0)), floor);
         assert_eq!(TrustedClock::start(floor, at(0, floor + 5)).time(at(0, 0)), floor + 5);
+    }
+
+    #[test]
+    fn time_is_kept_once_a_minute_also_while_no_checkpoint_comes() {
+        let mut clock = TrustedClock::start(0, at(0, 999_999_999));
+        assert_eq!(clock.due_to_keep(at(120_000, 0)), None, "the device's own word is not worth keeping");
+        clock.witness(500_000, at(120_000, 0));
+        assert_eq!(clock.due_to_keep(at(120_000, 0)), Some(500_000));
+        assert_eq!(clock.due_to_keep(at(180_000, 0)), None);
+        assert_eq!(clock.due_to_keep(at(180_001, 0)), Some(560_001));
     }
 }

@@ -1,7 +1,8 @@
 //! Custody: who carries whose sealed entries, and what the hub has acknowledged.
 //!
 //! A device hands its sealed entries to k carriers, to every peer that says it has an uplink, and to the hub itself
-//! where it can; a carrier hands what it holds to the hub, or to a peer with an uplink. The newest go first. What an
+//! where it can; a carrier hands what it holds to the hub, to a peer with an uplink, or to peers that are nearer to one
+//! than it is. The newest go first. What an
 //! acknowledgement names ends custody; everything else is kept.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,7 +11,8 @@ use stallmesh_protocol::acknowledgement::{Acknowledgement, INTERVALS_MAX};
 use stallmesh_protocol::certificate::{Role, Scope};
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::interval::Interval;
-use stallmesh_protocol::page::VerifiedPage;
+use stallmesh_protocol::membership::{NotStanding, Position};
+use stallmesh_protocol::page::{Page, SIGNED_EVERY, VerifiedPage};
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, wire};
 
@@ -27,6 +29,17 @@ const NEWEST_BYTES: usize = 12 * 1024;
 const OLDER_BYTES: usize = 128 * 1024;
 /// After a refusal without a time, milliseconds until it is tried again.
 const REFUSED_MS: u64 = 5_000;
+/// Milliseconds until a log is tried again whose author's certificate, or whose key entry, hasn't come as far as it has:
+/// both travel ahead of sales, so they are a few round trips away.
+const NOT_YET_MS: u64 = 200;
+
+/// Bytes beyond its line that are taken of a revoked device, so that the line can be raised to them: some ten thousand
+/// sales, a tablet's weeks.
+pub(crate) const BEYOND_LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// The farthest that an uplink is looked for, in links: a market's mesh is not wider.
+const HOPS_MAX: u32 = 8;
+/// Peers that get what waits where none of them has an uplink: more than one, for one may keep it for itself.
+const NEXT_HOPS: usize = 2;
 
 /// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
 const ENDS_MAX: usize = 32;
@@ -52,8 +65,8 @@ pub(crate) struct Custody {
     brought: BTreeMap<LogName, BTreeSet<DeviceId>>,
     /// Hub: where carriers' copies of a log end, if not where it ends here.
     ends: BTreeMap<LogName, VecDeque<Head>>,
-    /// Peers that said no, and until when.
-    refused: BTreeMap<SessionId, (u64, String)>,
+    /// Peers that said no, to one log or to all, and until when.
+    refused: BTreeMap<(SessionId, Option<LogName>), (u64, String)>,
     /// Bytes of others' sealed entries.
     held_bytes: u64,
     /// Logs that may have something to hand over.
@@ -64,6 +77,8 @@ pub(crate) struct Custody {
     unfinished: BTreeSet<LogName>,
     /// Which incarnation of a neighbour said what it holds.
     holders: BTreeMap<DeviceId, Incarnation>,
+    /// Bytes beyond the line that were taken of revoked devices since the start or the last raise.
+    pub(crate) beyond_line: BTreeMap<DeviceId, u64>,
 }
 
 impl Custody {
@@ -92,15 +107,26 @@ impl Custody {
         self.sent.remove(&session);
         self.keys_sent.retain(|(other, _, _)| *other != session);
         self.told.retain(|(other, _), _| *other != session);
-        self.refused.remove(&session);
+        self.refused.retain(|(other, _), _| *other != session);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
         self.refused.values().map(|(until, _)| *until).min()
     }
 
-    pub(crate) fn refusal(&self, session: SessionId) -> Option<&str> {
-        self.refused.get(&session).map(|(_, reason)| reason.as_str())
+    /// Why a peer doesn't take a log just now.
+    pub(crate) fn refusal(&self, session: SessionId, log: &LogName) -> Option<&str> {
+        let said = |log| self.refused.get(&(session, log));
+        said(None).or_else(|| said(Some(*log))).map(|(_, reason)| reason.as_str())
+    }
+
+    /// Why a peer doesn't take something or other just now.
+    pub(crate) fn any_refusal(&self, session: SessionId) -> Option<&str> {
+        self.refused
+            .range((session, None)..)
+            .next()
+            .filter(|((of, _), _)| *of == session)
+            .map(|(_, said)| said.1.as_str())
     }
 }
 
@@ -203,7 +229,38 @@ impl<S: Store> Engine<S> {
             return false;
         }
         // Towards an uplink anything goes; without one, own entries to as many carriers as the market wants.
-        (link.status.uplink && !self.has_uplink()) || (own && self.carriers(log).contains(&link.peer))
+        (link.status.uplink && !self.has_uplink())
+            || (own && self.carriers(log).contains(&link.peer))
+            || self.next_hops(log).contains(&link.peer)
+    }
+
+    /// Links from this node to the nearest one that has a way to the hub; 0 where it has one itself.
+    pub(crate) fn hops(&self) -> Option<u32> {
+        if self.has_uplink() {
+            return Some(0);
+        }
+        let nearest = self.links.values().filter(|link| link.greeted).filter_map(|link| hops_of(&link.status)).min()?;
+        // Beyond that the news is of a way that is gone, and goes round in circles.
+        Some(nearest + 1).filter(|hops| *hops <= HOPS_MAX)
+    }
+
+    /// Where no peer has an uplink: those of them that are nearest to one, by a draw that each log makes anew.
+    fn next_hops(&self, log: &LogName) -> Vec<DeviceId> {
+        let Some(own) = self.hops().filter(|hops| *hops > 1) else { return Vec::new() };
+        let mut nearer: Vec<_> = self
+            .links
+            .values()
+            .filter(|link| link.greeted && !link.status.full && link.peer != log.author)
+            .filter(|link| hops_of(&link.status).is_some_and(|hops| hops + 1 == own))
+            .map(|link| {
+                let draw =
+                    Hasher::new(Domain::Fingerprint).bytes(log.author.as_bytes()).bytes(link.peer.as_bytes()).finish();
+                (draw, link.peer)
+            })
+            .collect();
+        nearer.sort();
+        nearer.dedup();
+        nearer.into_iter().take(NEXT_HOPS).map(|(_, peer)| peer).collect()
     }
 
     /// The peers that carry this device's entries: those with an uplink, then by a draw that each log makes anew, so
@@ -268,8 +325,7 @@ impl<S: Store> Engine<S> {
     }
 
     fn push_run_to(&mut self, session: SessionId, peer: DeviceId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
-        let refused = self.custody.refused.get(&session);
-        if refused.is_some_and(|(until, _)| *until > self.now.monotonic_ms) || !self.should_hold(session, log) {
+        if self.custody.refusal(session, log).is_some() || !self.should_hold(session, log) {
             return;
         }
         // An author that lost its entries gets all of them, received or not; others what they don't say they hold.
@@ -319,8 +375,7 @@ impl<S: Store> Engine<S> {
                 }
                 Some(_) => return true,
             };
-            let page = self.logs.page(&self.overlay, log, from, to, Some(run), budget);
-            let Some(page) = self.guard(page).flatten() else { return true };
+            let Some(page) = self.page_through(log, run, from, to, budget) else { return true };
             let last = page.last();
             for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
                 if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
@@ -338,8 +393,7 @@ impl<S: Store> Engine<S> {
             }
             let mut next = last;
             while !complete && next < to {
-                let page = self.logs.page(&self.overlay, log, next + 1, to, Some(run), budget);
-                let Some(page) = self.guard(page).flatten() else { break };
+                let Some(page) = self.page_through(log, run, next + 1, to, budget) else { break };
                 next = page.last();
                 if let Some(replica) = &mut self.replica {
                     replica.send_custody(session, *log, page.encode());
@@ -354,13 +408,22 @@ impl<S: Store> Engine<S> {
         let runs = self.logs.get(log).map(|record| record.runs.clone()).unwrap_or_default();
         let candidates = if run.from <= key { vec![*run] } else { runs };
         for run in candidates.iter().filter(|run| run.from <= key && key <= run.to) {
-            let page = self.logs.page(&self.overlay, log, key, key, Some(run), NEWEST_BYTES);
-            if let Some(page) = self.guard(page).flatten()
+            if let Some(page) = self.page_through(log, run, key, key, NEWEST_BYTES)
                 && let Some(replica) = &mut self.replica
             {
                 replica.send_custody(session, *log, page.encode());
             }
         }
+    }
+
+    /// A page that begins at `from` and, where it fits, reaches `to`. A page ends at a signature, and sales that shared
+    /// a commit share one: what lies after `to` up to the next signature goes along, or what lies before it never could.
+    fn page_through(&mut self, log: &LogName, run: &Run, from: u64, to: u64, budget: usize) -> Option<Page> {
+        let signed_by = to.saturating_add(SIGNED_EVERY).min(run.to);
+        let end = self.logs.page(&self.overlay, log, to, signed_by, Some(run), 128);
+        let end = self.guard(end)?.map_or(to, |page| page.last());
+        let page = self.logs.page(&self.overlay, log, from, end, Some(run), budget);
+        self.guard(page).flatten()
     }
 
     /// Where a first small page of the newest entries begins.
@@ -393,13 +456,24 @@ impl<S: Store> Engine<S> {
     pub(crate) fn take_sealed(&mut self, session: SessionId, log: LogName, verified: VerifiedPage) {
         let Some(peer) = self.peer_of(session) else { return };
         if !self.views.membership.is_known(&log.author) {
-            return self.refuse(session, log, RefusalCode::NotAllowed, "its author is not known as a member here");
+            let detail = "its author is not known as a member here yet";
+            return self.refuse_for(session, log, RefusalCode::NotAllowed, detail, NOT_YET_MS);
         }
         let hub = self.is_hub();
         let own = log.author == self.device.id();
         let bytes: u64 = verified.page().entries.iter().map(|entry| entry.payload.length() as u64).sum();
         if !hub && !own && self.custody.held_bytes + bytes > self.settings.custody_bytes_max && !self.make_room(bytes) {
             return self.refuse(session, log, RefusalCode::Full, "the room for others' sales is used up");
+        }
+        let beyond = self.bytes_beyond_line(&log, &verified);
+        let quota = self.settings.beyond_line_bytes_max;
+        if beyond > 0 && self.custody.beyond_line.get(&log.author).copied().unwrap_or(0) + beyond > quota {
+            return self.refuse(
+                session,
+                log,
+                RefusalCode::OverQuota,
+                "its author was revoked, and the room is used up",
+            );
         }
         let keys: BTreeSet<u64> = verified.page().entries.iter().filter_map(|entry| entry.payload.key).collect();
         for key in keys {
@@ -412,6 +486,12 @@ impl<S: Store> Engine<S> {
         }
         let interval = Interval { from: verified.page().first, to: verified.page().last(), hash: verified.head().hash };
         let inserted = self.logs.insert(&mut self.overlay, &log, &verified);
+        if let Some(Inserted::New(new) | Inserted::Fork { new, .. }) = inserted.as_ref().ok()
+            && beyond > 0
+        {
+            let taken: u64 = new.iter().map(|held| held.entry.payload.length() as u64).sum();
+            *self.custody.beyond_line.entry(log.author).or_insert(0) += taken.min(beyond);
+        }
         match self.guard(inserted) {
             Some(Inserted::New(new)) => {
                 if !own {
@@ -449,9 +529,31 @@ impl<S: Store> Engine<S> {
         self.check_clones_of(log.author);
     }
 
+    /// How many bytes of a page lie beyond the line of a revocation, and aren't held yet.
+    fn bytes_beyond_line(&mut self, log: &LogName, verified: &VerifiedPage) -> u64 {
+        if log.author == self.device.id() || !self.views.membership.is_revoked(&log.author) {
+            return 0;
+        }
+        let mut beyond = 0;
+        for (sequence, hash, entry) in verified.iter() {
+            let head = Head { sequence, hash };
+            let at = Position { log: *log, sequence, hash };
+            let held = self.logs.entry(&self.overlay, log, head);
+            let stands = self.views.membership.stands(&at, &self.views.coverage, &self.ancestry());
+            if self.guard(held).flatten().is_none() && stands == Err(NotStanding::BeyondLine) {
+                beyond += entry.payload.length() as u64;
+            }
+        }
+        beyond
+    }
+
     fn refuse(&mut self, session: SessionId, log: LogName, code: RefusalCode, detail: &str) {
+        self.refuse_for(session, log, code, detail, REFUSED_MS);
+    }
+
+    fn refuse_for(&mut self, session: SessionId, log: LogName, code: RefusalCode, detail: &str, wait_ms: u64) {
         if let Some(replica) = &mut self.replica {
-            replica.refuse(session, log, code, detail, REFUSED_MS);
+            replica.refuse(session, log, code, detail, wait_ms);
         }
     }
 
@@ -472,8 +574,13 @@ impl<S: Store> Engine<S> {
         }
         self.custody.keys_sent.retain(|(other, name, _)| (*other, *name) != (session, log));
         let wait = if retry_after_ms == 0 { REFUSED_MS } else { retry_after_ms.min(60_000) };
-        let wait = if code == RefusalCode::Incomplete { wait.min(200) } else { wait };
-        self.custody.refused.insert(session, (now + wait, detail.to_owned()));
+        // A peer without room takes nothing; else the other logs have nothing to do with it.
+        let (wait, log) = match code {
+            RefusalCode::Full | RefusalCode::Busy => (wait, None),
+            RefusalCode::Incomplete => (wait.min(NOT_YET_MS), Some(log)),
+            _ => (wait, Some(log)),
+        };
+        self.custody.refused.insert((session, log), (now + wait, detail.to_owned()));
     }
 
     pub(crate) fn custody_tick(&mut self) {
@@ -524,15 +631,15 @@ impl<S: Store> Engine<S> {
     /// A peer asks for sealed entries: its own, its stall's, or as the hub.
     pub(crate) fn serve_sealed(&mut self, session: SessionId, request: u64, log: LogName, from: u64, to: u64) {
         let Some(peer) = self.peer_of(session) else { return };
-        if peer != log.author && !self.is_hub_device(&peer) {
+        let own = peer == log.author && !self.views.membership.is_revoked(&peer);
+        if !own && !self.is_hub_device(&peer) {
             return self.refuse(session, log, RefusalCode::NotAllowed, "sealed entries go to their author and the hub");
         }
         let to = if to == 0 { u64::MAX - 1 } else { to };
         let runs = self.logs.get(&log).map(|record| record.runs.clone()).unwrap_or_default();
         let mut held = false;
         for run in runs.iter().filter(|run| run.from <= to && from <= run.to) {
-            let page = self.logs.page(&self.overlay, &log, from.max(run.from), to, Some(run), OLDER_BYTES * 2);
-            if let Some(page) = self.guard(page).flatten()
+            if let Some(page) = self.page_through(&log, run, from.max(run.from), to.min(run.to), OLDER_BYTES * 2)
                 && let Some(replica) = &mut self.replica
             {
                 held = true;
@@ -635,7 +742,11 @@ impl<S: Store> Engine<S> {
             let towards: Vec<SessionId> = self
                 .links
                 .iter()
-                .filter(|(_, link)| link.greeted && (link.status.uplink || self.is_hub_device(&link.peer)))
+                .filter(|(_, link)| {
+                    let nearer =
+                        hops_of(&link.status).is_some_and(|theirs| self.hops().is_some_and(|own| theirs < own));
+                    link.greeted && (nearer || link.status.uplink || self.is_hub_device(&link.peer))
+                })
                 .map(|(link, _)| SessionId(link.0))
                 .filter(|session| *session != except)
                 .collect();
@@ -720,7 +831,7 @@ impl<S: Store> Engine<S> {
         let offers: Vec<(LogName, Vec<Interval>)> = self
             .logs
             .of_author(peer)
-            .filter(|(name, _)| name.lane.is_sealed() && peer != own)
+            .filter(|(name, _)| name.lane.is_sealed() && peer != own && !self.views.membership.is_revoked(&peer))
             .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
             .collect();
         if let Some(replica) = &mut self.replica {
@@ -850,6 +961,11 @@ fn without(ranges: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
 
 fn length(ranges: &[(u64, u64)]) -> u64 {
     ranges.iter().map(|(from, to)| to - from + 1).sum()
+}
+
+/// How far a peer says that it is from an uplink.
+fn hops_of(status: &wire::Status) -> Option<u32> {
+    if status.uplink { Some(0) } else { Some(status.hops).filter(|hops| *hops > 0) }
 }
 
 /// Joins intervals that overlap or touch; the hash of the later end stands for both.

@@ -60,7 +60,7 @@ impl<S: Store> Engine<S> {
                 if missing > 0 {
                     reasons.push(format!("{missing} of the entries that it has are still on their way here"));
                 }
-                if let Some(refusal) = self.custody.refusal(SessionId(id.0)) {
+                if let Some(refusal) = self.custody.any_refusal(SessionId(id.0)) {
                     reasons.push(format!("it refuses custody: {refusal}"));
                 }
                 because("here", reasons)
@@ -125,11 +125,11 @@ impl<S: Store> Engine<S> {
         let refusals: Vec<String> = greeted
             .iter()
             .filter_map(|(id, link)| {
-                let refusal = self.custody.refusal(SessionId(id.0))?;
+                let refusal = self.custody.refusal(SessionId(id.0), log)?;
                 Some(format!("device {} refuses it: {refusal}", link.peer.short()))
             })
             .collect();
-        let path = self.has_uplink() || greeted.iter().any(|(_, link)| link.status.uplink);
+        let path = self.hops().is_some();
         if copies == 0 && !refusals.is_empty() {
             return because("refused", refusals);
         }
@@ -147,7 +147,7 @@ impl<S: Store> Engine<S> {
         if !path {
             return because(
                 "no_path",
-                vec![format!("{copies} neighbours hold copies; none of the linked devices has an uplink to the hub")],
+                vec![format!("{copies} neighbours hold copies; nobody that can be reached has an uplink to the hub")],
             );
         }
         because("waiting_for_hub", vec![format!("{copies} neighbours hold copies; the hub has not signed for it yet")])

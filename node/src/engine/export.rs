@@ -7,14 +7,15 @@
 //! type 2: page         author 32 ‖ incarnation 16 ‖ lane u32 ‖ page
 //! type 3: disclosure   log id 32 ‖ sequence u64 ‖ entry hash 32 ‖ part u8 ‖ part secret 32
 //! type 4: leaf         what a checkpoint said of a sealed log, see `ProvenLeaf::to_bytes`
+//! type 5: end          nothing
 //! ```
-//! Integers are big endian. Records may stand in any order after the market's.
+//! Integers are big endian. The market's record comes first and the end's last; the others may stand in any order.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 
 use stallmesh_protocol::checkpoint::ProvenLeaf;
-use stallmesh_protocol::codec::Reader;
+use stallmesh_protocol::codec::{CodecError, Reader};
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::page::{PAGE_MAX, Page};
@@ -33,6 +34,8 @@ use crate::store::{MemoryStore, Store};
 const MAGIC: &[u8] = b"STALLMESH-EXPORT/1\n";
 const RECORD_MAX: usize = PAGE_MAX + 64;
 const PART_BYTES: usize = 1024 * 1024;
+/// The last record.
+const END: u8 = 5;
 
 fn record(out: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
     let length: usize = parts.iter().map(|part| part.len()).sum();
@@ -56,7 +59,8 @@ impl<S: Store> Engine<S> {
             out.extend_from_slice(MAGIC);
             let epoch = self.views.market().map_or(0, |market| market.epoch);
             record(&mut out, 1, &[market.root.as_bytes(), &epoch.to_be_bytes()]);
-            for leaf in self.views.leaves() {
+            let proven = |leaf: &&ProvenLeaf| self.views.coverage.is_proven(&market.id, leaf);
+            for leaf in self.views.leaves().filter(proven) {
                 record(&mut out, 4, &[&leaf.to_bytes()]);
             }
         } else {
@@ -95,6 +99,8 @@ impl<S: Store> Engine<S> {
                 }
             }
         }
+        // Whoever reads it knows that nothing was cut off.
+        record(&mut out, END, &[]);
         Ok((out, Vec::new()))
     }
 
@@ -176,7 +182,9 @@ pub enum ExportError {
     },
 }
 
-/// Recomputes a settlement from an export alone, taking its logs in an order drawn from `order_seed`.
+/// Recomputes a settlement from an export alone, taking its logs in an order drawn from `order_seed`. Every record must
+/// hold: every page's chain and signatures, every disclosure against the entry that it opens, every leaf against its
+/// checkpoint.
 ///
 /// # Errors
 /// The first record that doesn't hold.
@@ -205,6 +213,9 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             let inserted =
                 logs.insert(&mut overlay, &name, &verified).map_err(|error| damaged(offset, error.to_string()))?;
             match inserted {
+                Inserted::Fork { .. } if !name.lane.is_sealed() => {
+                    return Err(damaged(offset, "a second history of a log that has one".into()));
+                }
                 Inserted::New(new) | Inserted::Fork { new, .. } => {
                     entries += new.len() as u64;
                     new.iter().for_each(|held| views.insert(held));
@@ -216,8 +227,14 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             }
         }
     }
-    contents.leaves.into_iter().for_each(|leaf| views.insert_leaf(leaf));
+    contents.leaves.iter().for_each(|(_, leaf)| views.insert_leaf(leaf.clone()));
     views.refresh();
+    for (offset, leaf) in &contents.leaves {
+        if !views.coverage.is_proven(&market, leaf) {
+            return Err(damaged(*offset, "a leaf that no checkpoint in it proves".into()));
+        }
+    }
+    check_disclosures(&logs, &overlay, &contents.secrets)?;
     let ancestry = HeldAncestry { logs: &logs, overlay: &overlay };
     let mut facts = Vec::new();
     let mut sales = Vec::new();
@@ -251,10 +268,26 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     Ok(Recomputed { market, entries, reconciliation: reconcile(facts, &terms), published, sales })
 }
 
-type Secrets = BTreeMap<(LogId, u64, Hash), PartSecret>;
+/// Where a secret's record begins, and the secret, by the part that it opens.
+type Secrets = BTreeMap<(LogId, Head, Part), (u64, PartSecret)>;
+
+/// Every secret opens a part of an entry that the export holds.
+fn check_disclosures<S: Store>(logs: &Logs, overlay: &Overlay<S>, secrets: &Secrets) -> Result<(), ExportError> {
+    let names: BTreeMap<LogId, LogName> = logs.iter().map(|(name, record)| (record.id, *name)).collect();
+    for ((id, head, part), (offset, secret)) in secrets {
+        let damaged = |detail: String| ExportError::Damaged { offset: *offset, detail };
+        let name = names.get(id).ok_or_else(|| damaged("a secret of a log that it doesn't hold".into()))?;
+        let held = logs.entry(overlay, name, *head).map_err(|error| damaged(error.to_string()))?;
+        let held = held.ok_or_else(|| damaged("a secret of an entry that it doesn't hold".into()))?;
+        let sealed = held.entry.payload.bytes(*part).ok_or_else(|| damaged("a secret of an absent part".into()))?;
+        secret.open(&sealed_at(id, &held), *part, sealed).map_err(|error| damaged(error.to_string()))?;
+    }
+    Ok(())
+}
 
 fn open(id: &LogId, held: &Held, secrets: &Secrets) -> Result<stallmesh_protocol::payload::Sale, String> {
-    let secret = secrets.get(&(*id, held.sequence, held.hash)).ok_or("E_SEAL: its secret was not disclosed")?;
+    let head = Head { sequence: held.sequence, hash: held.hash };
+    let (_, secret) = secrets.get(&(*id, head, Part::Money)).ok_or("E_SEAL: its secret was not disclosed")?;
     let sealed = held.entry.payload.bytes(Part::Money).ok_or("E_INCOMPLETE: no money part")?;
     let bytes = secret.open(&sealed_at(id, held), Part::Money, sealed).map_err(|error| error.to_string())?;
     read_sale(&bytes)
@@ -266,7 +299,7 @@ struct Contents {
     epoch: u32,
     pages: BTreeMap<LogName, Vec<(u64, Page)>>,
     secrets: Secrets,
-    leaves: Vec<ProvenLeaf>,
+    leaves: Vec<(u64, ProvenLeaf)>,
 }
 
 impl Contents {
@@ -281,9 +314,16 @@ impl Contents {
         let mut pages: BTreeMap<LogName, Vec<(u64, Page)>> = BTreeMap::new();
         let mut secrets = Secrets::new();
         let mut leaves = Vec::new();
+        let mut ended = false;
         while let Some((kind, bytes)) = read_record(&mut reader, offset)? {
             let damaged = |detail: String| ExportError::Damaged { offset, detail };
             let mut record = Reader::new(&bytes);
+            if ended {
+                return Err(damaged("a record after its end".into()));
+            }
+            if (kind == 1) != market.is_none() {
+                return Err(damaged("it must begin with its market, and name one".into()));
+            }
             match kind {
                 1 => {
                     let found = DeviceId::from_bytes(record.array("root").map_err(|error| damaged(error.to_string()))?);
@@ -291,6 +331,7 @@ impl Contents {
                         return Err(ExportError::OtherMarket { found });
                     }
                     let epoch = record.array("epoch").map_err(|error| damaged(error.to_string()))?;
+                    record.finish().map_err(|error| damaged(error.to_string()))?;
                     market = Some((found, u32::from_be_bytes(epoch)));
                 }
                 2 => {
@@ -298,15 +339,24 @@ impl Contents {
                     pages.entry(name).or_default().push((offset, page));
                 }
                 3 => {
-                    let (key, secret) = read_disclosure(&mut record).map_err(|error| damaged(error.to_string()))?;
-                    secrets.insert(key, secret);
+                    let (key, secret) = read_disclosure(record).map_err(|error| damaged(error.to_string()))?;
+                    secrets.insert(key, (offset, secret));
                 }
-                4 => leaves.push(ProvenLeaf::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?),
+                4 => {
+                    let leaf = ProvenLeaf::from_bytes(&bytes).map_err(|error| damaged(error.to_string()))?;
+                    leaves.push((offset, leaf));
+                }
+                END if bytes.is_empty() => ended = true,
                 other => return Err(damaged(format!("a record of unknown type {other}"))),
             }
             offset += 5 + bytes.len() as u64;
         }
-        let (root, epoch) = market.ok_or(ExportError::Damaged { offset, detail: "it names no market".into() })?;
+        let (Some((root, epoch)), true) = (market, ended) else {
+            return Err(ExportError::Damaged {
+                offset,
+                detail: "it ends before its end: some of it is missing".into(),
+            });
+        };
         // Pages of one log in the order of their sequences; the log's own rules find what is missing.
         for list in pages.values_mut() {
             list.sort_by_key(|(_, page)| page.first);
@@ -335,7 +385,7 @@ fn read_record(reader: &mut impl Read, offset: u64) -> Result<Option<(u8, Vec<u8
 }
 
 fn read_page(record: &mut Reader<'_>) -> Result<(LogName, Page), String> {
-    let text = |error: stallmesh_protocol::codec::CodecError| error.to_string();
+    let text = |error: CodecError| error.to_string();
     let name = LogName {
         author: DeviceId::from_bytes(record.array("author").map_err(text)?),
         incarnation: Incarnation::from_bytes(record.array("incarnation").map_err(text)?),
@@ -345,12 +395,13 @@ fn read_page(record: &mut Reader<'_>) -> Result<(LogName, Page), String> {
     Ok((name, Page::decode(page).map_err(|error| error.to_string())?))
 }
 
-fn read_disclosure(
-    record: &mut Reader<'_>,
-) -> Result<((LogId, u64, Hash), PartSecret), stallmesh_protocol::codec::CodecError> {
+fn read_disclosure(mut record: Reader<'_>) -> Result<((LogId, Head, Part), PartSecret), CodecError> {
     let log = LogId::from_bytes(record.array("log")?);
     let head =
         Head { sequence: u64::from_be_bytes(record.array("sequence")?), hash: Hash::from_bytes(record.array("hash")?) };
-    record.u8("part")?;
-    Ok(((log, head.sequence, head.hash), PartSecret::from_bytes(record.array("secret")?)))
+    let number = record.u8("part")?;
+    let part = Part::ALL.into_iter().find(|part| *part as u8 == number).ok_or(CodecError::Invalid("a part"))?;
+    let secret = PartSecret::from_bytes(record.array("secret")?);
+    record.finish()?;
+    Ok(((log, head, part), secret))
 }

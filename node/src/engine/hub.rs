@@ -11,8 +11,8 @@ use stallmesh_protocol::invite::{self, Invite};
 use stallmesh_protocol::join::{JoinBy, JoinRequest, commitment, short_code};
 use stallmesh_protocol::membership::{Ancestry, Coverage, Position};
 use stallmesh_protocol::payload::{self, encode};
-use stallmesh_protocol::seal::{SealKey, info, seal_to};
-use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName};
+use stallmesh_protocol::seal::{SealKey, associated, info, seal_to};
+use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, MarketId};
 
 use super::author::Parts;
 use super::join::Asking;
@@ -33,8 +33,6 @@ const ASKING_MAX: usize = 200;
 const INPUT_BYTES_MAX: usize = 48 * 1024;
 /// Statements that one entry names: a stall's slug has at most 60 bytes.
 const STATEMENTS_MAX: usize = 400;
-/// How far the kept floor of trusted time may lag, in milliseconds.
-const CLOCK_EVERY_MS: u64 = 60_000;
 /// Read keys last for a day of 24 hours, in UTC.
 const DAY_MS: u64 = 24 * 3_600_000;
 
@@ -55,12 +53,13 @@ impl<S: Store> Engine<S> {
             return;
         }
         self.clock.witness(time, self.now);
-        let kept = self.overlay.get(Table::Meta, META_CLOCK);
-        let kept = self.guard(kept).flatten();
-        let floor = kept.and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
-        let now = self.time();
-        if now > floor + CLOCK_EVERY_MS {
-            self.overlay.put(Table::Meta, META_CLOCK, now.to_be_bytes());
+        self.keep_time();
+    }
+
+    /// Keeps the trusted time, also while the hub is away: a restart must not turn it back.
+    pub(crate) fn keep_time(&mut self) {
+        if let Some(time) = self.clock.due_to_keep(self.now) {
+            self.overlay.put(Table::Meta, META_CLOCK, time.to_be_bytes());
         }
     }
 
@@ -117,11 +116,12 @@ impl<S: Store> Engine<S> {
             return;
         }
         let secret: [u8; 32] = self.random_bytes();
-        let Ok(key) = SealKey::from_secret(&secret) else { return };
+        let (Some(market), Ok(key)) = (self.market, SealKey::from_secret(&secret)) else { return };
+        let bound = associated(&market.id, certificate.stall.as_bytes());
         let mut wraps = Vec::new();
         for reader in &readers {
             let seed = self.random_bytes();
-            match seal_to(reader, info::STALL_KEY, certificate.stall.as_bytes(), key.secret(), seed) {
+            match seal_to(reader, info::STALL_KEY, &bound, key.secret(), seed) {
                 Ok(wrap) => wraps.push(wrap),
                 Err(error) => tracing::warn!(%error, "a device of the stall has no usable key"),
             }
@@ -151,11 +151,13 @@ impl<S: Store> Engine<S> {
     /// A stall's read keys, as far as they are wrapped to this device.
     pub(crate) fn stall_read_keys(&self, stall: &str) -> Vec<SealKey> {
         let own = self.seal_key.public();
+        let Some(market) = self.market else { return Vec::new() };
+        let bound = associated(&market.id, stall.as_bytes());
         self.views
             .stall_keys(stall)
             .filter_map(|message| {
                 let wrap = message.wraps.iter().find(|wrap| wrap.recipient == own)?;
-                let secret = self.seal_key.open(wrap, info::STALL_KEY, stall.as_bytes()).ok()?;
+                let secret = self.seal_key.open(wrap, info::STALL_KEY, &bound).ok()?;
                 SealKey::from_secret(&secret.as_slice().try_into().ok()?).ok()
             })
             .collect()
@@ -229,23 +231,25 @@ impl<S: Store> Engine<S> {
 
     /// Judges every request that members have carried here and that wasn't judged yet.
     fn admit_waiting(&mut self) {
-        let waiting: Vec<payload::JoinRequest> =
-            self.views.join_requests.values().map(|(_, request)| request.clone()).collect();
-        for request in waiting {
+        let mut waiting: Vec<(u64, payload::JoinRequest)> =
+            self.views.join_requests.values().map(|(written, request)| (written.timestamp, request.clone())).collect();
+        // What reveals a nonce comes after what committed to it.
+        waiting.sort_by_key(|(written, _)| *written);
+        for (_, request) in waiting {
             self.admit_request(&request);
         }
     }
 
     /// Judges one join request. Every request is answered once: by a certificate, a challenge or a refusal.
     pub(crate) fn admit_request(&mut self, message: &payload::JoinRequest) {
-        let Some(opening) = self.opening_key.clone() else { return };
+        let (Some(market), Some(opening)) = (self.market, self.opening_key.clone()) else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
         let answered =
-            self.views.join_refusals.contains_key(&id) || self.asking.contains_key(&id) || self.request_is_granted(&id);
+            self.views.refusal(&id).is_some() || self.asking.contains_key(&id) || self.request_is_granted(&id);
         if answered {
             return;
         }
-        let (_, request) = match JoinRequest::open(message, &opening) {
+        let (_, request) = match JoinRequest::open(message, &market.id, &opening) {
             Ok(opened) => opened,
             // Not for this hub, or nobody's: another hub may be able to.
             Err(error) => return tracing::debug!(%error, "a join request that can't be opened"),
@@ -349,10 +353,17 @@ impl<S: Store> Engine<S> {
         if self.asking.len() >= ASKING_MAX {
             return Err("too many requests wait for the organiser: try again later".into());
         }
-        let nonce: [u8; 16] = self.random_bytes();
-        let challenge = payload::JoinChallenge { request: id.as_bytes().to_vec(), nonce: nonce.to_vec() };
-        self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge))
-            .map_err(|error| error.to_string())?;
+        // A hub that was restarted keeps to the challenge that it has given.
+        let nonce = match self.views.challenge(&id) {
+            Some(nonce) => nonce,
+            None => {
+                let nonce: [u8; 16] = self.random_bytes();
+                let challenge = payload::JoinChallenge { request: id.as_bytes().to_vec(), nonce: nonce.to_vec() };
+                self.append_public(Lane::SIGNAL, Kind::JOIN_CHALLENGE, encode(&challenge))
+                    .map_err(|error| error.to_string())?;
+                nonce
+            }
+        };
         self.asking.insert(id, Asking { request: request.clone(), nonce, code: String::new() });
         self.notice(Notice::Members);
         Ok(())
@@ -363,6 +374,9 @@ impl<S: Store> Engine<S> {
             (Some(market), Some(opening)) => (market.root, opening.public()),
             _ => return Err("no market".into()),
         };
+        if self.request_is_granted(&first) {
+            return Ok(());
+        }
         let Some(asking) = self.asking.get_mut(&first) else {
             return Err("the hub doesn't know that request any more: ask again".into());
         };
@@ -785,7 +799,7 @@ impl<S: Store> Engine<S> {
         }
         let inputs: Vec<payload::InputLog> = inputs.into_values().collect();
         let hasher =
-            inputs.iter().fold(Hasher::new(Domain::Settlement), |hasher, input| hasher.sized(&input.encode_to_vec()));
+            inputs.iter().fold(Hasher::new(Domain::ClosingInput), |hasher, input| hasher.sized(&input.encode_to_vec()));
         let mut chunks: Vec<Vec<payload::InputLog>> = Vec::new();
         let mut bytes = usize::MAX;
         for input in inputs {
@@ -827,7 +841,9 @@ impl<S: Store> Engine<S> {
         else {
             return Ok(None);
         };
-        let sealed = seal_to(&recipient, info::STATEMENT, statement.stall.as_bytes(), &statement.to_bytes(), seed)?;
+        let Some(market) = self.market else { return Ok(None) };
+        let bound = associated(&market.id, statement.stall.as_bytes());
+        let sealed = seal_to(&recipient, info::STATEMENT, &bound, &statement.to_bytes(), seed)?;
         let bytes = encode(&sealed);
         let blob = hash(Domain::Blob, &bytes);
         let length = bytes.len() as u64;
@@ -927,9 +943,10 @@ fn chunked(blobs: Vec<payload::StatementBlob>) -> Vec<Vec<payload::StatementBlob
 }
 
 /// Opens a sealed statement with whichever of a stall's read keys fits.
-pub(crate) fn open_statement(sealed: &[u8], stall: &str, keys: &[SealKey]) -> Option<Statement> {
+pub(crate) fn open_statement(market: &MarketId, sealed: &[u8], stall: &str, keys: &[SealKey]) -> Option<Statement> {
     let sealed: payload::Wrap = payload::decode("statement", sealed).ok()?;
-    let opened = keys.iter().find_map(|key| key.open(&sealed, info::STATEMENT, stall.as_bytes()).ok())?;
+    let bound = associated(market, stall.as_bytes());
+    let opened = keys.iter().find_map(|key| key.open(&sealed, info::STATEMENT, &bound).ok())?;
     Statement::from_bytes(&opened).ok()
 }
 

@@ -12,9 +12,12 @@ use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, MarketId};
 
 use super::logs::{Held, Inserted};
 use super::views::Views;
-use super::{Engine, Notice, proofs};
+use super::{Engine, Notice};
 use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
+
+/// How many proofs there may be before those about authors without a certificate are passed over.
+const PROOFS_OF_STRANGERS_MAX: usize = 64;
 
 impl<S: Store> Engine<S> {
     /// A page has arrived on a session.
@@ -121,7 +124,7 @@ impl<S: Store> Engine<S> {
             joining |= matches!(held.entry.kind, Kind::JOIN_REQUEST | Kind::JOIN_CHALLENGE | Kind::JOIN_REFUSAL);
             if matches!(held.entry.kind, Kind::FORK_PROOF | Kind::FORK_RESTATED)
                 && let Some(bytes) = held.entry.payload.bytes(Part::Public)
-                && let Ok(proof) = proofs::read(bytes)
+                && let Ok(proof) = ForkProof::from_payload(bytes)
             {
                 self.take_proof(proof, bytes.to_vec());
             }
@@ -189,14 +192,14 @@ impl<S: Store> Engine<S> {
     ) {
         let Some(market) = self.market else { return };
         let Ok(proof) = ForkProof::new(&market.id, log, sequence, previous, branches) else { return };
-        let bytes = proofs::write(&proof);
+        let bytes = proof.to_payload();
         self.take_proof(proof, bytes);
     }
 
     /// A fork proof from a peer, ahead of the entries that carry it.
     pub(crate) fn evidence(&mut self, session: SessionId, bytes: &[u8]) {
         let Some(market) = self.market else { return };
-        match proofs::read(bytes).map_err(|error| error.to_string()).and_then(|proof| {
+        match ForkProof::from_payload(bytes).map_err(|error| error.to_string()).and_then(|proof| {
             proof.verify(&market.id).map_err(|error| error.to_string())?;
             Ok(proof)
         }) {
@@ -208,11 +211,20 @@ impl<S: Store> Engine<S> {
     /// Keeps a verified proof, spreads it, and publishes it where this device may.
     pub(crate) fn take_proof(&mut self, proof: ForkProof, bytes: Vec<u8>) {
         let key = hash(Domain::Blob, &bytes);
-        let earlier = self.views.earliest_fork(&proof.log).map(|known| known.sequence);
+        let (author, lane, sequence) = (proof.log.author, proof.log.lane, proof.sequence);
+        let known = self.views.earliest_fork(&proof.log);
+        let earliest = known.is_none_or(|known| sequence < known.sequence);
+        // Of a log the earliest proof alone says something new. A cheat could make any number of others from as many
+        // histories, and a stranger's key from logs that never were.
+        let redundant = known
+            .is_some_and(|known| *known != proof && (known.sequence, known.previous) <= (sequence, proof.previous));
+        let stranger = !self.views.membership.is_known(&author);
+        if redundant || (stranger && self.views.proofs().count() >= PROOFS_OF_STRANGERS_MAX) {
+            return;
+        }
         self.views.insert_proof(proof.clone(), None);
         let known = self.overlay.get(Table::Evidence, key.as_bytes());
         let known = self.guard(known).flatten().is_some();
-        let (author, lane, sequence) = (proof.log.author, proof.log.lane, proof.sequence);
         self.settle_fork(&proof);
         if let Some(replica) = &mut self.replica {
             replica.note_evidence(key, bytes.clone());
@@ -221,12 +233,14 @@ impl<S: Store> Engine<S> {
             return;
         }
         self.overlay.put(Table::Evidence, *key.as_bytes(), bytes.clone());
+        if stranger {
+            return;
+        }
         self.alarm(format!(
             "device {} signed two histories of its {lane} log, from sequence {sequence} on: it is quarantined",
             author.short()
         ));
         // Whoever finds an earlier fork says so; the hub restates what it learns.
-        let earliest = earlier.is_none_or(|earlier| sequence < earlier);
         if earliest && self.is_member() {
             let (lane, kind) =
                 if self.is_hub() { (Lane::CONTROL, Kind::FORK_RESTATED) } else { (Lane::SIGNAL, Kind::FORK_PROOF) };
@@ -238,7 +252,7 @@ impl<S: Store> Engine<S> {
 
     pub(crate) fn load_proofs(&mut self) -> Result<(), StoreError> {
         for (_, bytes) in self.overlay.scan_prefix(Table::Evidence, &[])? {
-            if let Ok(proof) = proofs::read(&bytes) {
+            if let Ok(proof) = ForkProof::from_payload(&bytes) {
                 self.views.insert_proof(proof, None);
             }
         }
@@ -246,7 +260,7 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn forks_into_replica(&mut self) {
-        let forks: Vec<Vec<u8>> = self.views.proofs().map(|fact| proofs::write(&fact.proof)).collect();
+        let forks: Vec<Vec<u8>> = self.views.proofs().map(|fact| fact.proof.to_payload()).collect();
         if let Some(replica) = &mut self.replica {
             forks.into_iter().for_each(|bytes| replica.note_evidence(hash(Domain::Blob, &bytes), bytes));
         }

@@ -19,7 +19,7 @@ use stallmesh_protocol::page::PAGE_MAX;
 use stallmesh_protocol::payload;
 use stallmesh_protocol::{DeviceId, Hash, Kind, Lane, LogName, MarketId, wire};
 
-use super::{Effect, Engine, Failure, FailureCode, META_INVITE, Notice};
+use super::{Effect, Engine, Failure, FailureCode, META_INVITE, META_OPENING, Notice};
 use crate::link::{Channel, LinkCommand, LinkId};
 use crate::phases;
 use crate::store::{Store, Table};
@@ -100,7 +100,9 @@ impl<S: Store> Engine<S> {
         if self.is_member() {
             return Err(Failure::new(FailureCode::EConflict, "this device is a member already"));
         }
-        self.overlay.put(Table::Meta, META_INVITE, text.trim().as_bytes().to_vec());
+        // One line for the invite, and where it only names the market a second one for the stall that is asked for.
+        let kept = asking_for.map_or_else(|| text.trim().to_owned(), |stall| format!("{}\n{stall}", text.trim()));
+        self.overlay.put(Table::Meta, META_INVITE, kept.into_bytes());
         if self.market.is_none() {
             let entered = self.enter_market(invite.root, invite.epoch);
             self.guard(entered);
@@ -132,8 +134,9 @@ impl<S: Store> Engine<S> {
         }
         let Ok(text) = std::str::from_utf8(text) else { return };
         let name = self.settings.name.clone();
+        let (text, asking_for) = text.split_once('\n').map_or((text, None), |(text, stall)| (text, Some(stall)));
         if let Ok((invite, bytes)) = Invite::from_text(text) {
-            self.start_request(invite, bytes, &name, None);
+            self.start_request(invite, bytes, &name, asking_for);
         }
     }
 
@@ -142,6 +145,7 @@ impl<S: Store> Engine<S> {
             self.book.add_hub(address.clone());
         }
         self.remember_hubs();
+        self.overlay.put(Table::Meta, META_OPENING, invite.opening_key.to_vec());
         for address in &invite.peers {
             self.book.configure(address.clone());
         }
@@ -188,7 +192,10 @@ impl<S: Store> Engine<S> {
             time,
         };
         // A key that is none was refused when the invite was read by whoever made it; then there is nothing to ask.
-        let sealed = request.seal(&self.device, &invite.opening_key, time + REQUEST_MS, seed).ok()?;
+        // Before a checkpoint was seen the own clock may be years off either way; the invite's end is the hub's word.
+        let believed = if self.clock.is_anchored() { time } else { time.min(invite.expires) };
+        let expires = believed.saturating_add(REQUEST_MS).max(invite.expires);
+        let sealed = request.seal(&self.device, &invite.market(), &invite.opening_key, expires, seed).ok()?;
         let id = Hash::try_from(sealed.id.as_slice()).ok()?;
         Some((id, sealed))
     }
@@ -412,7 +419,6 @@ impl<S: Store> Engine<S> {
     pub(crate) fn welcome(&mut self, link: LinkId) {
         let Some(state) = self.links.get_mut(&link) else { return };
         let peer = state.peer;
-        state.join.opened_restricted = self.views.membership.is_revoked(&peer);
         let asked = !state.join.asking.is_empty();
         if asked {
             self.send_proof(link, peer);
@@ -465,9 +471,9 @@ impl<S: Store> Engine<S> {
         for (link, state) in &self.links {
             for request in &state.join.asking {
                 let mut answer = wire::JoinAnswer { request: request.as_bytes().to_vec(), ..Default::default() };
-                if let Some(reason) = self.views.join_refusals.get(request) {
-                    (answer.state, answer.detail) = (2, reason.clone());
-                } else if let Some(nonce) = self.views.join_challenges.get(request) {
+                if let Some(reason) = self.views.refusal(request) {
+                    (answer.state, answer.detail) = (2, reason.to_owned());
+                } else if let Some(nonce) = self.views.challenge(request) {
                     (answer.state, answer.challenge) = (3, nonce.to_vec());
                 } else {
                     continue;
@@ -527,7 +533,7 @@ impl<S: Store> Engine<S> {
 }
 
 /// Shows knowledge of the market's id to whoever has it, and nothing to whoever hasn't.
-fn hello_tag(market: &MarketId, nonce: &[u8; 16], sender: &DeviceId) -> [u8; 16] {
+pub(crate) fn hello_tag(market: &MarketId, nonce: &[u8; 16], sender: &DeviceId) -> [u8; 16] {
     let hash = Hasher::keyed(market.as_bytes(), Domain::Join).bytes(nonce).bytes(sender.as_bytes()).finish();
     let mut tag = [0; 16];
     tag.copy_from_slice(&hash.as_bytes()[..16]);

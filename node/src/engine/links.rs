@@ -47,6 +47,7 @@ impl<S: Store> Engine<S> {
             }
             LinkEvent::Down { link, reason } => self.link_down(link, &reason),
             LinkEvent::Discovered { peer, address } => self.hear_of(peer, address, true),
+            LinkEvent::DiscoveryRenewed => self.book.discovery_renewed(),
             LinkEvent::DialFailed { road, address, reason } => self.dial_failed(road, &address, &reason),
             LinkEvent::Listening { road, address } => {
                 self.listening.insert((road, address));
@@ -103,6 +104,7 @@ impl<S: Store> Engine<S> {
         let Some(replica) = &mut self.replica else { return };
         state.session = true;
         let restricted = self.views.membership.is_revoked(&state.peer);
+        state.join.opened_restricted = restricted;
         replica.set_status(status);
         replica.open_session(SessionId(link.0), state.peer, restricted, nonce, now);
     }
@@ -187,6 +189,8 @@ impl<S: Store> Engine<S> {
             state.status = status;
             self.custody.mark_all();
         }
+        // Who has a way out tells how far this node is from one.
+        self.update_status();
     }
 
     pub(crate) fn update_status(&mut self) {
@@ -239,6 +243,7 @@ impl<S: Store> Engine<S> {
                 self.notice(Notice::Members);
             }
         }
+        self.shut_out_former_members();
         let member = self.is_member();
         if member && self.joined_at.is_none() {
             self.joined();
@@ -270,6 +275,29 @@ impl<S: Store> Engine<S> {
                 "the hub tells two stories: it signed checkpoints {one} and {other}, both with number {number}. Keep \
                  this device's data, and show it to whoever you trust to judge"
             ));
+        }
+    }
+
+    /// Whoever was a member by an entry that no longer counts (on a lost branch, beyond a line) is a stranger again.
+    fn shut_out_former_members(&mut self) {
+        let membership = &self.views.membership;
+        let former: Vec<DeviceId> =
+            self.admitted.iter().copied().filter(|device| !membership.is_known(device)).collect();
+        for device in former {
+            self.admitted.remove(&device);
+            let admit = LinkCommand::Admit { device, admission: Admission::Stranger };
+            self.effects.push(Effect::Link(Road::Mesh, admit.clone()));
+            self.effects.push(Effect::Link(Road::Uplink, admit));
+            self.notice(Notice::Members);
+            let links: Vec<LinkId> = self
+                .links
+                .iter()
+                .filter(|(_, state)| state.peer == device && state.session)
+                .map(|(link, _)| *link)
+                .collect();
+            for link in links {
+                self.close_link(link, "E_NOT_MEMBER: the certificate of this device has no effect any more".into());
+            }
         }
     }
 

@@ -17,15 +17,21 @@ use stallmesh_protocol::entry::{Entry, Header, verify_head};
 use stallmesh_protocol::fork::Branch;
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::membership::Ancestry;
-use stallmesh_protocol::page::{ENTRIES_MAX, ENTRY_OVERHEAD_MAX, PAGE_MAX, Page, VerifiedPage, put_entry, take_entry};
+use stallmesh_protocol::page::{
+    CARRIED_EVERY, ENTRIES_MAX, ENTRY_OVERHEAD_MAX, PAGE_MAX, Page, VerifiedPage, put_entry, take_entry,
+};
 use stallmesh_protocol::sign::Signature;
-use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogId, LogName, MarketId};
+use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogId, LogName, MarketId};
 
 use super::overlay::Overlay;
 use crate::store::{Store, StoreError, Table};
 
 /// The most runs of one log; a page that would make more is refused until gaps have closed.
 pub(crate) const RUNS_MAX: usize = 256;
+/// A page of at most so many entries carries every signature that is held.
+const SHORT: usize = 128;
+/// Bytes of entries between two signatures that a longer page carries though it need not.
+const CUT_EVERY_BYTES: usize = 32 * 1024;
 
 /// Entries that chain to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -447,9 +453,26 @@ impl Logs {
         Ok(run.from)
     }
 
-    /// A page of a run that begins at `from` and ends at a signed entry not after `to`; at most `bytes_max` bytes where
+    /// A page of a run that begins at `from` and ends at a signed entry not after `to`; on sealed lanes, where there is
+    /// none, at the first one after it, for what the receiver has already does no harm. At most `bytes_max` bytes where
     /// one entry fits that. Without a run: of a log without branches.
     pub(crate) fn page<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        from: u64,
+        to: u64,
+        run: Option<&Run>,
+        bytes_max: usize,
+    ) -> Result<Option<Page>, StoreError> {
+        match self.page_to(overlay, name, from, to, run, bytes_max)? {
+            // No budget: the first signature ends it.
+            None if name.lane.is_sealed() => self.page_to(overlay, name, from, u64::MAX - 1, run, 0),
+            page => Ok(page),
+        }
+    }
+
+    fn page_to<S: Store>(
         &self,
         overlay: &Overlay<S>,
         name: &LogName,
@@ -465,11 +488,12 @@ impl Logs {
         };
         let Some(first) = chain.first() else { return Ok(None) };
         let start = first.previous;
-        let budget = bytes_max.min(PAGE_MAX) - 128;
+        let budget = bytes_max.min(PAGE_MAX).saturating_sub(128);
         let mut bytes = 0;
         let mut entries = Vec::new();
-        let mut signatures = Vec::new();
-        let mut whole = 0;
+        // With each, whether a long page carries it, too.
+        let mut signatures: Vec<(u64, Signature, bool)> = Vec::new();
+        let (mut whole, mut cut) = (0, 0);
         for held in chain {
             bytes += held.entry.payload.length() + ENTRY_OVERHEAD_MAX;
             let head = Head { sequence: held.sequence, hash: held.hash };
@@ -477,21 +501,27 @@ impl Logs {
             if bytes > budget && (whole > 0 || bytes > PAGE_MAX - 128) {
                 break;
             }
+            let opens_others = held.entry.kind == Kind::KEY;
             entries.push(held.entry);
             if let Some(signature) = overlay.get(Table::Signatures, &position_key(&id, head))?
                 && let Ok(signature) = Signature::try_from(signature.as_slice())
-                // Signatures inside received pages were not all checked: never pass on one that doesn't hold.
-                && verify_head(&name.author, &id, &head, &signature).is_ok()
             {
-                bytes += 66;
-                signatures.push((held.sequence, signature));
                 whole = entries.len();
+                let must = held.sequence.is_multiple_of(CARRIED_EVERY) || opens_others;
+                let carried = must || bytes - cut >= CUT_EVERY_BYTES;
+                cut = if carried { bytes } else { cut };
+                bytes += 66;
+                signatures.push((held.sequence, signature, carried));
             }
         }
         if whole == 0 {
             return Ok(None);
         }
         entries.truncate(whole);
+        // Receivers check all that a page carries: of a long one what it must, and what lets them cut it again.
+        let last = signatures.last().map(|(at, _, _)| *at);
+        signatures.retain(|(at, _, carried)| whole <= SHORT || *carried || Some(*at) == last);
+        let signatures = signatures.into_iter().map(|(at, signature, _)| (at, signature)).collect();
         Ok(Some(Page { first: from, previous: start, entries, signatures }))
     }
 

@@ -5,7 +5,7 @@ use stallmesh_protocol::entry::Payload;
 use stallmesh_protocol::log::LogWriter;
 use stallmesh_protocol::money;
 use stallmesh_protocol::payload;
-use stallmesh_protocol::seal::{SealKey, info, seal_to};
+use stallmesh_protocol::seal::{SealKey, associated, info, seal_to};
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::{Incarnation, Kind, Lane, LogName, MarketId};
 
@@ -81,8 +81,9 @@ pub fn create_market<S: Store>(
         replaces: Vec::new(),
     };
     // The secret travels with the logs, for whoever holds the recovery key: a hub that burns loses no sale.
+    let bound = associated(&market, &[]);
     let recovery =
-        seal_to(&recovery_public, info::OPENING_KEY, &[], opening.secret(), seed).map_err(EngineError::from)?;
+        seal_to(&recovery_public, info::OPENING_KEY, &bound, opening.secret(), seed).map_err(EngineError::from)?;
     let opening_key = payload::OpeningKey { public_key: opening.public().to_vec(), recovery: Some(recovery) };
     let mut incarnation = [0; 16];
     incarnation.copy_from_slice(&seed[..16]);

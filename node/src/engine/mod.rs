@@ -40,7 +40,6 @@ mod logs;
 mod market;
 mod overlay;
 mod peers;
-mod proofs;
 mod request;
 mod sales;
 mod views;
@@ -62,6 +61,7 @@ use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 use self::hub::Books;
 use self::join::Joining;
+pub(crate) use self::join::hello_tag;
 use self::links::Link;
 use self::logs::{HeldAncestry, Logs};
 pub use self::market::{CreateError, MarketOrder, create_market};
@@ -130,6 +130,8 @@ pub struct Settings {
     pub advertise: Vec<String>,
     /// The most bytes of others' sealed entries that are kept.
     pub custody_bytes_max: u64,
+    /// The most bytes that are taken of a revoked device beyond its line.
+    pub beyond_line_bytes_max: u64,
     /// Milliseconds between a hub's checkpoints while something changes.
     pub checkpoint_every_ms: u64,
     /// How many links to hold in the market.
@@ -145,6 +147,7 @@ impl Default for Settings {
             peers: Vec::new(),
             advertise: Vec::new(),
             custody_bytes_max: 256 * 1024 * 1024,
+            beyond_line_bytes_max: custody::BEYOND_LINE_BYTES_MAX,
             checkpoint_every_ms: 2_000,
             degree: 6,
         }
@@ -166,6 +169,11 @@ pub enum EngineError {
     /// Nothing can be written before a market is known.
     #[error("this device is in no market yet: join one first")]
     NoMarket,
+    /// Nothing can be sealed to a hub whose key isn't known.
+    #[error(
+        "the hub's key isn't known here yet, so a sale could never be read there: wait until this node has met a member"
+    )]
+    NoOpeningKey,
     /// An own entry could not be written.
     #[error("an entry could not be written: {0}")]
     Append(#[from] stallmesh_protocol::log::AppendError),
@@ -259,6 +267,8 @@ const META_ROOT: &[u8] = b"root";
 const META_EPOCH: &[u8] = b"epoch";
 const META_CLOCK: &[u8] = b"clock";
 const META_INVITE: &[u8] = b"invite";
+/// The hub's opening key, as the invite names it.
+const META_OPENING: &[u8] = b"opening";
 /// Addresses of hubs, one a line.
 const META_HUBS: &[u8] = b"hubs";
 
@@ -467,6 +477,7 @@ impl<S: Store> Engine<S> {
         if let Some(replica) = &mut self.replica {
             replica.handle_timeout(now, &HoldingsView { logs: &self.logs, overlay: &self.overlay });
         }
+        self.keep_time();
         self.link_timeouts();
         self.joining_tick();
         self.custody_tick();
@@ -591,6 +602,7 @@ impl<S: Store> Engine<S> {
             metered: self.metered,
             degree: self.links.len() as u32,
             full: self.custody_is_full(),
+            hops: self.hops().unwrap_or(0),
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct PeerBook {
     configured: BTreeMap<String, Peer>,
     hubs: BTreeMap<String, Peer>,
     discovered: BTreeSet<DeviceId>,
+    /// How often discovery began anew.
+    renewals: u64,
 }
 
 impl PeerBook {
@@ -66,6 +68,7 @@ impl PeerBook {
             configured: BTreeMap::new(),
             hubs: BTreeMap::new(),
             discovered: BTreeSet::new(),
+            renewals: 0,
         }
     }
 
@@ -82,6 +85,15 @@ impl PeerBook {
     /// How many devices mDNS has shown.
     pub(crate) fn discovered(&self) -> usize {
         self.discovered.len()
+    }
+
+    pub(crate) fn discovery_renewed(&mut self) {
+        self.renewals += 1;
+    }
+
+    /// How often mDNS heard nobody for so long that it began anew.
+    pub(crate) fn discovery_renewals(&self) -> u64 {
+        self.renewals
     }
 
     pub(crate) fn hub_address(&self) -> String {

@@ -484,6 +484,8 @@ pub struct StatusView {
     pub time: u64,
     /// Devices that mDNS showed.
     pub discovered: usize,
+    /// How often mDNS heard nobody for so long that it began anew.
+    pub discovery_renewals: u64,
     /// When it became a member, milliseconds after its start.
     pub joined_after_ms: Option<u64>,
     /// While asking to join: the short code to compare.

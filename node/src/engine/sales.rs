@@ -277,6 +277,7 @@ impl<S: Store> Engine<S> {
         if blobs.is_empty() {
             return;
         }
+        let Some(market) = self.market else { return };
         let keys = self.stall_read_keys(&stall);
         let mut opened = false;
         for blob in blobs {
@@ -285,7 +286,7 @@ impl<S: Store> Engine<S> {
             if self.sales.settled.tried.get(&blob) == Some(&keys.len()) {
                 continue;
             }
-            match super::hub::open_statement(&bytes, &stall, &keys) {
+            match super::hub::open_statement(&market.id, &bytes, &stall, &keys) {
                 Some(statement) => {
                     self.sales.settled.tried.remove(&blob);
                     self.sales.settled.take(blob, statement);

@@ -8,14 +8,13 @@ use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::fork::ForkProof;
 use stallmesh_protocol::membership::{
     BySequence, ControlFact, Coverage, Membership, NoCoverage, NotStanding, Position, ProofFact, effective_time,
-    read_control,
+    read_control, read_line,
 };
 use stallmesh_protocol::payload::{self, PayloadError};
 use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind, Lane, LogName, MarketId};
 
 use super::catalog::{Catalog, Judgement};
 use super::logs::Held;
-use super::proofs;
 
 /// Where a fact stands, and when its author says that it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,8 +94,8 @@ pub(crate) struct Views {
     settlements: Vec<Published>,
     /// Join requests, challenges and refusals by request id.
     pub(crate) join_requests: BTreeMap<Hash, (Written, payload::JoinRequest)>,
-    pub(crate) join_challenges: BTreeMap<Hash, [u8; 16]>,
-    pub(crate) join_refusals: BTreeMap<Hash, String>,
+    join_challenges: BTreeMap<Hash, Vec<(Written, [u8; 16])>>,
+    join_refusals: BTreeMap<Hash, Vec<(Written, String)>>,
     lives: BTreeMap<DeviceId, BTreeMap<Incarnation, Life>>,
     /// Entries that are kept but say nothing, with the reason.
     pub(crate) ineffective: BTreeMap<Position, String>,
@@ -156,12 +155,12 @@ impl Views {
         match (held.log.lane, held.entry.kind) {
             (_, Kind::OPENING) => {
                 let message: payload::Opening = payload::decode("opening", bytes)?;
+                let parents = read_line(&message.parents)?;
                 let life = self.lives.entry(held.log.author).or_default().entry(held.log.incarnation).or_default();
-                for parent in &message.parents {
-                    let incarnation = payload::fixed("parents.incarnation", &parent.incarnation)?;
+                for ((incarnation, lane), head) in parents {
                     life.parents.insert(incarnation);
-                    let knew = life.knew.entry((incarnation, Lane(parent.lane))).or_insert(0);
-                    *knew = parent.sequence.max(*knew);
+                    let knew = life.knew.entry((incarnation, lane)).or_insert(0);
+                    *knew = head.sequence.max(*knew);
                 }
             }
             (Lane::CONTROL, Kind::MARKET) if held.log.author == self.root => {
@@ -183,7 +182,7 @@ impl Views {
                 self.settlements.push(Published { written, message });
             }
             (Lane::CONTROL | Lane::SIGNAL, Kind::FORK_PROOF | Kind::FORK_RESTATED) => {
-                let proof = proofs::read(bytes)?;
+                let proof = ForkProof::from_payload(bytes)?;
                 proof.verify(&self.market).map_err(|_| PayloadError::field("branches", "prove no fork"))?;
                 self.insert_proof(proof, Some(written.at));
             }
@@ -220,11 +219,13 @@ impl Views {
             (Lane::SIGNAL, Kind::JOIN_CHALLENGE) => {
                 let message: payload::JoinChallenge = payload::decode("join challenge", bytes)?;
                 let request = payload::fixed("request", &message.request)?;
-                self.join_challenges.insert(request, payload::fixed("nonce", &message.nonce)?);
+                let nonce = payload::fixed("nonce", &message.nonce)?;
+                self.join_challenges.entry(request).or_default().push((written, nonce));
             }
             (Lane::SIGNAL, Kind::JOIN_REFUSAL) => {
                 let message: payload::JoinRefusal = payload::decode("join refusal", bytes)?;
-                self.join_refusals.insert(payload::fixed("request", &message.request)?, message.reason);
+                let request = payload::fixed("request", &message.request)?;
+                self.join_refusals.entry(request).or_default().push((written, message.reason));
             }
             _ => {}
         }
@@ -261,7 +262,7 @@ impl Views {
 
     /// The earliest proved fork of a log.
     pub(crate) fn earliest_fork(&self, log: &LogName) -> Option<&ForkProof> {
-        self.proofs.get(log)?.iter().map(|fact| &fact.proof).min_by_key(|proof| proof.sequence)
+        self.proofs.get(log)?.iter().map(|fact| &fact.proof).min_by_key(|proof| (proof.sequence, proof.previous))
     }
 
     pub(crate) fn proofs(&self) -> impl Iterator<Item = &ProofFact> {
@@ -372,6 +373,24 @@ impl Views {
             .collect();
         settlements.sort_by_key(|published| published.message.number);
         settlements
+    }
+
+    /// The nonce that a hub challenged a join request with; other members' words on it count for nothing.
+    pub(crate) fn challenge(&self, request: &Hash) -> Option<[u8; 16]> {
+        self.by_who_admits(self.join_challenges.get(request)).copied()
+    }
+
+    /// Why a hub refused a join request.
+    pub(crate) fn refusal(&self, request: &Hash) -> Option<&str> {
+        self.by_who_admits(self.join_refusals.get(request)).map(String::as_str)
+    }
+
+    fn by_who_admits<'a, M>(&self, said: Option<&'a Vec<(Written, M)>>) -> Option<&'a M> {
+        said.into_iter()
+            .flatten()
+            .filter(|(written, _)| self.permits(written, Scope::ADMIT).is_ok())
+            .min_by_key(|(written, _)| written.at)
+            .map(|(_, message)| message)
     }
 
     /// What all stalls offer, as of the last [`Views::refresh_catalog`].

@@ -8,9 +8,12 @@
 //! 3. Of all entries with one (stall, sale id) the one with the smallest hash is posted. Another one with the same content
 //!    repeats it (a clone, a retry on another device); one with other content goes to suspense.
 //! 4. Rehearsals and sandbox sales never reach the ledger.
+//! 5. No amount of a sale is larger than [`money::AMOUNT_MAX`], and no tax's name has characters that don't print: it
+//!    becomes part of a line of the text that the digest is over.
 
 use std::collections::BTreeMap;
 
+use stallmesh_protocol::certificate::is_unprintable;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::money::{self, MoneyError};
@@ -90,7 +93,7 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
         let suspense = |reason: &str, detail: String, amount: u64| Outcome::Suspense {
             reason: reason.to_owned(),
             detail,
-            amount: i64::try_from(amount).unwrap_or(i64::MAX),
+            amount: shown(amount),
         };
         let outcome = match (&fact.sale, &fact.suspended, &fact.stall) {
             (Err(problem), _, _) => suspense("unreadable", problem.clone(), 0),
@@ -119,7 +122,8 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
                 result.outcomes.insert(first.at, (Some(stall.clone()), Outcome::Posted));
             }
             Err(problem) => {
-                let outcome = Outcome::Suspense { reason: "doesnt_add_up".into(), detail: problem, amount: 0 };
+                let amount = shown(posted.total);
+                let outcome = Outcome::Suspense { reason: "doesnt_add_up".into(), detail: problem, amount };
                 result.outcomes.insert(first.at, (Some(stall.clone()), outcome));
             }
         }
@@ -133,7 +137,7 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
                         "another sale of {} was posted under this id by entry {}",
                         posted.total, first.at.hash
                     ),
-                    amount: i64::try_from(sale.total).unwrap_or(i64::MAX),
+                    amount: shown(sale.total),
                 }
             };
             result.outcomes.insert(fact.at, (Some(stall.clone()), outcome));
@@ -158,6 +162,29 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
     result
 }
 
+/// An amount as it stands in suspense: what can't be true is shown as the largest that could.
+fn shown(amount: u64) -> i64 {
+    amount.min(money::AMOUNT_MAX).cast_signed()
+}
+
+/// Every amount of a sale.
+fn amounts(sale: &payload::Sale) -> impl Iterator<Item = u64> {
+    let taxes = |taxes: &[payload::SaleTax]| taxes.iter().flat_map(|tax| [tax.base, tax.amount]).collect::<Vec<_>>();
+    let lines = sale.lines.iter().flat_map(move |line| {
+        let reductions = line.reductions.iter().map(|reduction| reduction.amount);
+        let own = [line.unit_price, line.gross, line.net, line.total];
+        own.into_iter().chain(reductions).chain(taxes(&line.taxes)).collect::<Vec<_>>()
+    });
+    let fees = sale.fees.iter().flat_map(move |fee| [fee.amount, fee.total].into_iter().chain(taxes(&fee.taxes)));
+    let own = [sale.subtotal, sale.reduction, sale.fee, sale.tax, sale.total, sale.cash_rounding.unsigned_abs()];
+    own.into_iter().chain(lines).chain(fees).chain(sale.tenders.iter().map(|tender| tender.amount))
+}
+
+/// Whether every amount of a sale is at most [`money::AMOUNT_MAX`].
+pub fn is_in_range(sale: &payload::Sale) -> bool {
+    amounts(sale).all(|amount| amount <= money::AMOUNT_MAX)
+}
+
 /// What must hold of every sale.
 fn check(sale: &payload::Sale, terms: &Terms) -> Result<(), String> {
     if sale.currency != terms.currency {
@@ -165,6 +192,13 @@ fn check(sale: &payload::Sale, terms: &Terms) -> Result<(), String> {
     }
     if sale.sale.len() != 16 || sale.lines.is_empty() {
         return Err("E_DECODE: no sale id, or no lines".into());
+    }
+    if !is_in_range(sale) {
+        return Err(MoneyError::Range.to_string());
+    }
+    let taxes = || sale.lines.iter().flat_map(|line| &line.taxes).chain(sale.fees.iter().flat_map(|fee| &fee.taxes));
+    if taxes().any(|tax| tax.name.chars().any(is_unprintable)) {
+        return Err("E_DECODE: a tax whose name has characters that don't print".into());
     }
     let wide = |amounts: &mut dyn Iterator<Item = u64>| -> i128 { amounts.map(i128::from).sum() };
     let equal = |what: &str, claimed: i128, computed: i128| {
@@ -191,11 +225,7 @@ fn check(sale: &payload::Sale, terms: &Terms) -> Result<(), String> {
     let line_taxes = wide(&mut sale.lines.iter().flat_map(|line| line.taxes.iter().map(|tax| tax.amount)));
     let fee_taxes = wide(&mut sale.fees.iter().flat_map(|fee| fee.taxes.iter().map(|tax| tax.amount)));
     equal("tax", sale.tax.into(), line_taxes + fee_taxes)?;
-    equal("tenders", sale.total.into(), wide(&mut sale.tenders.iter().map(|tender| tender.amount)))?;
-    if i64::try_from(sale.total).is_err() {
-        return Err(MoneyError::Range.to_string());
-    }
-    Ok(())
+    equal("tenders", sale.total.into(), wide(&mut sale.tenders.iter().map(|tender| tender.amount)))
 }
 
 /// Whether two entries say the same sale. The receipt number may differ: each incarnation has its own series.
@@ -205,9 +235,13 @@ fn same_content(one: &payload::Sale, other: &payload::Sale) -> bool {
 }
 
 fn post(fact: &Fact, sale: &payload::Sale, stall: &str, terms: &Terms) -> Result<Vec<Row>, String> {
-    let signed = |amount: u64| i64::try_from(amount).map_err(|_| MoneyError::Range.to_string());
-    let mut legs: Vec<(Account, i64)> = Vec::new();
-    let mut add = |account: Account, amount: i64| match legs.iter_mut().find(|(known, _)| *known == account) {
+    // Each amount is in range; what they make together must be, too.
+    let signed = |amount: i128| match i64::try_from(amount) {
+        Ok(amount) if amount.unsigned_abs() <= money::AMOUNT_MAX => Ok(amount),
+        _ => Err(MoneyError::Range.to_string()),
+    };
+    let mut legs: Vec<(Account, i128)> = Vec::new();
+    let mut add = |account: Account, amount: i128| match legs.iter_mut().find(|(known, _)| *known == account) {
         Some((_, sum)) => *sum += amount,
         None => legs.push((account, amount)),
     };
@@ -217,20 +251,22 @@ fn post(fact: &Fact, sale: &payload::Sale, stall: &str, terms: &Terms) -> Result
             2 | 3 => Account::GatewayClearing,
             kind => return Err(format!("E_UNSUPPORTED: tender kind {kind}")),
         };
-        add(account, signed(tender.amount)?);
+        add(account, tender.amount.into());
     }
     let taxes = sale.lines.iter().flat_map(|line| &line.taxes).chain(sale.fees.iter().flat_map(|fee| &fee.taxes));
     for tax in taxes {
-        add(Account::Tax(tax.name.clone()), -signed(tax.amount)?);
+        add(Account::Tax(tax.name.clone()), -i128::from(tax.amount));
     }
-    add(Account::Rounding, -sale.cash_rounding);
-    let net = i64::try_from(i128::from(sale.total) - i128::from(sale.tax) - i128::from(sale.cash_rounding))
-        .map_err(|_| MoneyError::Range.to_string())?;
+    add(Account::Rounding, -i128::from(sale.cash_rounding));
+    let net = i128::from(sale.total) - i128::from(sale.tax) - i128::from(sale.cash_rounding);
     let rate = money::decimal(if terms.fee_rate.is_empty() { "0" } else { &terms.fee_rate })
         .map_err(|error| error.to_string())?;
-    let fee = signed(money::percentage(u64::try_from(net).unwrap_or(0), rate).map_err(|error| error.to_string())?)?;
+    // What is below zero has no share.
+    let fee = i128::from(money::percentage(u64::try_from(net).unwrap_or(0), rate).map_err(|error| error.to_string())?);
     add(Account::MarketFee, -fee);
     add(Account::StallPayable(stall.to_owned()), fee - net);
+    let legs = legs.into_iter().map(|(account, amount)| Ok((account, signed(amount)?)));
+    let legs = legs.collect::<Result<_, String>>()?;
     posting(&entry_name(&fact.at), &terms.currency, legs).map_err(|error| error.to_string())
 }
 

@@ -64,10 +64,13 @@ impl Statement {
             .collect();
         let mut balances: std::collections::BTreeMap<String, i64> = std::collections::BTreeMap::new();
         for row in batch.iter().filter(|row| of_stall.contains_key(&row.entry)) {
-            *balances.entry(row.account.clone()).or_insert(0) += row.amount;
+            let balance = balances.entry(row.account.clone()).or_insert(0);
+            *balance = balance.saturating_add(row.amount);
         }
         let balance = |account: String| balances.get(&account).copied().unwrap_or(0);
-        let payout = -balance(format!("stall-payable:{stall}")) - balance(format!("cash-held:{stall}"));
+        let payout = 0_i64
+            .saturating_sub(balance(format!("stall-payable:{stall}")))
+            .saturating_sub(balance(format!("cash-held:{stall}")));
         let suspense = of_stall
             .iter()
             .filter_map(|(name, (_, outcome))| match outcome {

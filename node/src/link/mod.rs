@@ -108,6 +108,8 @@ pub enum LinkEvent {
         /// Where it says that it is (multiaddr).
         address: String,
     },
+    /// mDNS had heard nobody for a while, and has begun anew.
+    DiscoveryRenewed,
     /// A dial ended without a link.
     DialFailed {
         /// The road that was tried.

@@ -5,6 +5,7 @@
 //! anybody else. There is no identify, ping or other protocol that would tell a stranger something.
 
 mod behaviour;
+mod discovery;
 mod handler;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,12 +17,13 @@ use libp2p::identity::{Keypair, ed25519};
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, mdns};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder};
 use stallmesh_protocol::DeviceId;
 use tokio::sync::mpsc;
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 
 use self::behaviour::{Gate, GateBehaviour, GateEvent};
+use self::discovery::{Discovery, DiscoveryEvent};
 use crate::link::{
     Admission, Channel, FrameQueue, LinkCommand, LinkEvent, LinkEvents, LinkId, LinkNumbers, Road, read_frames,
     write_frames,
@@ -44,6 +46,8 @@ pub struct MeshConfig {
     pub listen: Vec<String>,
     /// Whether mDNS proposes peers, and tells of this one.
     pub mdns: bool,
+    /// After how long without anybody mDNS begins anew.
+    pub mdns_silence_max: Duration,
     /// The most connections at a time.
     pub connections_max: u32,
 }
@@ -57,7 +61,7 @@ pub struct MeshError(String);
 struct Behaviour {
     limits: libp2p::connection_limits::Behaviour,
     gate: GateBehaviour,
-    mdns: libp2p::swarm::behaviour::toggle::Toggle<mdns::tokio::Behaviour>,
+    mdns: libp2p::swarm::behaviour::toggle::Toggle<Discovery>,
 }
 
 /// One connection.
@@ -103,8 +107,7 @@ pub fn start(
     let gate = Gate::default();
     let local = keypair.public().to_peer_id();
     let mdns = if config.mdns {
-        let config = mdns::Config { query_interval: Duration::from_secs(60), ..mdns::Config::default() };
-        match mdns::tokio::Behaviour::new(config, local) {
+        match Discovery::new(local, config.mdns_silence_max) {
             Ok(mdns) => Some(mdns),
             // A machine without multicast works through configured addresses.
             Err(error) => {
@@ -334,7 +337,7 @@ impl Mesh {
                     self.emit(LinkEvent::DialFailed { road: Road::Mesh, address, reason }).await;
                 }
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(DiscoveryEvent::Found(found))) => {
                 for (peer, address) in found {
                     if let Some(device) = device_of(&peer) {
                         let address = address.to_string();
@@ -344,6 +347,10 @@ impl Mesh {
                         self.emit(LinkEvent::Discovered { peer: device, address }).await;
                     }
                 }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(DiscoveryEvent::Renewed)) => {
+                tracing::info!("nobody was heard by mDNS for a while: it begins anew");
+                self.emit(LinkEvent::DiscoveryRenewed).await;
             }
             SwarmEvent::Behaviour(BehaviourEvent::Gate(event)) => self.gate_event(event),
             _ => {}

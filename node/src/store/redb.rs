@@ -52,7 +52,14 @@ impl RedbStore {
     /// # Errors
     /// Another process has the directory, the file is damaged or newer, or the system refuses.
     pub fn open(directory: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
-        let lock = DirectoryLock::take(directory)?;
+        Self::open_locked(directory, cache_bytes, DirectoryLock::take(directory)?)
+    }
+
+    /// As [`RedbStore::open`], for whoever took the directory's lock before.
+    ///
+    /// # Errors
+    /// The file is damaged or newer, or the system refuses.
+    pub fn open_locked(directory: &Path, cache_bytes: usize, lock: DirectoryLock) -> Result<Self, StoreError> {
         let file = directory.join(STORE_FILE);
         let mut store = Self::open_file(&file, cache_bytes)?;
         store._lock = Some(lock);
@@ -61,6 +68,10 @@ impl RedbStore {
 
     fn open_file(file: &Path, cache_bytes: usize) -> Result<Self, StoreError> {
         let path = file.display().to_string();
+        // redb would make a new store of it, and what it held would be gone without a word.
+        if std::fs::metadata(file).is_ok_and(|metadata| metadata.len() == 0) {
+            return Err(StoreError::Damaged { path, detail: "it is empty".into() });
+        }
         let opened = PathBuf::from(file);
         Self::guarded(path, move || {
             Database::builder().set_cache_size(cache_bytes).set_check_integrity_on_open(true).create(opened)

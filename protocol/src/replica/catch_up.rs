@@ -130,7 +130,8 @@ impl Replica {
         holdings: &dyn Holdings,
     ) {
         let Some(known) = self.known(&log).copied() else { return };
-        if known.limit.is_some() || sequence == 0 || sequence > known.head.sequence {
+        // Also where a fork is known: two who differ before it have two histories that part earlier.
+        if sequence == 0 || sequence > known.head.sequence {
             return;
         }
         let own =

@@ -474,7 +474,7 @@ impl Replica {
         if self.evidence.insert(hash, proof.clone()).is_some() {
             return;
         }
-        let sessions: Vec<SessionId> = self.greeted().collect();
+        let sessions: Vec<SessionId> = self.greeted().filter(|session| !self.is_restricted(*session)).collect();
         for session in sessions {
             let body = wire::frame::Body::Evidence(wire::Evidence { fork_proof: proof.clone() });
             self.send(session, Channel::Live, body);
@@ -619,6 +619,16 @@ impl Replica {
         let Ok(hash) = Hash::try_from(want.hash.as_slice()) else {
             return self.close(session, "E_DECODE: a blob's hash has 32 bytes");
         };
+        if self.is_restricted(session) {
+            let refusal = wire::Refusal {
+                request: want.request,
+                log: None,
+                code: RefusalCode::NotAllowed.number(),
+                detail: "a revoked device gets `control` alone".into(),
+                retry_after_ms: 0,
+            };
+            return self.send(session, Channel::Live, wire::frame::Body::Refusal(refusal));
+        }
         let room = self.bulk_room(session) > 0;
         let held = holdings.blob(&hash);
         if held.is_none() {
@@ -651,6 +661,11 @@ impl Replica {
         let request = self.next_request;
         self.next_request += 1;
         request
+    }
+
+    /// Whether the peer was revoked before this session began.
+    pub fn is_restricted(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_none_or(|state| state.restricted)
     }
 
     fn greeted(&self) -> impl Iterator<Item = SessionId> + '_ {

@@ -4,7 +4,13 @@
 use prost::Message;
 use stallmesh_node::engine::Identity;
 use stallmesh_node::link::{Channel, LinkCommand, LinkEvent, LinkId, Road};
-use stallmesh_protocol::wire::{self, frame::Body};
+use stallmesh_protocol::entry::Payload;
+use stallmesh_protocol::hash::{Domain, Hasher};
+use stallmesh_protocol::log::LogWriter;
+use stallmesh_protocol::page::Page;
+use stallmesh_protocol::sign::DeviceKey;
+use stallmesh_protocol::wire::{self, frame::Body, join_frame};
+use stallmesh_protocol::{Incarnation, Kind, Lane, LogName, MarketId};
 
 use super::{SimNode, Simulation};
 
@@ -42,12 +48,18 @@ impl Simulation {
 
     /// Adds a puppet: it proves the key of `identity` to whoever it dials, and sends what the test says.
     pub fn add_puppet(&mut self, identity: Identity) -> usize {
+        self.witness.distrust(identity.device.id());
         let node = SimNode::puppet(identity);
         self.nodes.push(node);
         self.network.add();
         let index = self.nodes.len() - 1;
         self.network.open_gate(index);
         index
+    }
+
+    /// Puts a puppet on the part of the network where a node is.
+    pub fn network_join(&mut self, puppet: usize, node: usize) {
+        self.network.move_beside(puppet, node);
     }
 
     /// Lets a puppet dial a node, and gives its end of the link once it is up.
@@ -73,6 +85,41 @@ impl Simulation {
         self.command(puppet, LinkCommand::Send { link, channel, frame });
     }
 
+    /// Lets a puppet dial a node and greet it as whoever knows the market does. Gives its end of the link.
+    pub fn puppet_greets(&mut self, puppet: usize, road: Road, target: usize) -> LinkId {
+        let link = self.puppet_dial(puppet, road, target);
+        let hello = join_hello(&self.market_id(), &self.nodes[puppet].identity);
+        self.puppet_send(puppet, link, Channel::Join, encode_join(join_frame::Body::Hello(hello)));
+        link
+    }
+
+    /// Lets a puppet open a session: what it then sends counts as a member's, if it is one.
+    pub fn puppet_opens_session(&mut self, puppet: usize, link: LinkId, incarnation: [u8; 16]) {
+        let hello = wire::Hello {
+            version: stallmesh_protocol::replica::VERSION,
+            market: self.market_id().as_bytes().to_vec(),
+            incarnation: incarnation.to_vec(),
+            nonce: vec![7; 16],
+            ..wire::Hello::default()
+        };
+        self.puppet_send(puppet, link, Channel::Live, encode(Body::Hello(hello)));
+    }
+
+    /// Lets a puppet send a page.
+    pub fn puppet_sends_page(&mut self, puppet: usize, link: LinkId, log: &LogName, page: &Page, custody: bool) {
+        let page = wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody };
+        self.puppet_send(puppet, link, Channel::Live, encode(Body::Page(page)));
+    }
+
+    /// The frames of a session (not of joining) that a puppet got on a link, decoded.
+    pub fn session_frames(&self, puppet: usize, link: LinkId) -> Vec<Body> {
+        self.frames(puppet, link)
+            .into_iter()
+            .filter(|(channel, _)| *channel != Channel::Join)
+            .filter_map(|(_, frame)| wire::Frame::decode(frame.as_slice()).ok()?.body)
+            .collect()
+    }
+
     /// All that a puppet was told by its network.
     pub fn heard(&self, puppet: usize) -> &[LinkEvent] {
         self.nodes[puppet].inbox.as_deref().unwrap_or_default()
@@ -93,6 +140,42 @@ impl Simulation {
     pub fn is_down(&self, puppet: usize, link: LinkId) -> bool {
         self.heard(puppet).iter().any(|event| matches!(event, LinkEvent::Down { link: on, .. } if *on == link))
     }
+}
+
+/// The greeting of whoever knows a market.
+pub fn join_hello(market: &MarketId, identity: &Identity) -> wire::JoinHello {
+    let nonce = [9; 16];
+    let id = identity.device.id();
+    let tag = Hasher::keyed(market.as_bytes(), Domain::Join).bytes(&nonce).bytes(id.as_bytes()).finish();
+    wire::JoinHello { nonce: nonce.to_vec(), tag: tag.as_bytes()[..16].to_vec() }
+}
+
+/// A log of clear entries as its author's key signs it: an opening, and whatever it likes. At most 63 entries.
+///
+/// # Panics
+/// An entry breaks a limit of the format.
+pub fn written_log(
+    market: &MarketId,
+    key: &DeviceKey,
+    incarnation: [u8; 16],
+    lane: Lane,
+    entries: &[(u64, [u8; 8], Kind, Vec<u8>)],
+) -> (LogName, Page) {
+    let log = LogName { author: key.id(), incarnation: Incarnation::from_bytes(incarnation), lane };
+    let mut writer = LogWriter::open(market, log);
+    let mut page = Page { first: 1, previous: writer.head().hash, entries: Vec::new(), signatures: Vec::new() };
+    let opening = entries.first().map_or((0, [0; 8]), |(time, seen, ..)| (*time, *seen));
+    for (time, seen, kind, bytes) in
+        std::iter::once((opening.0, opening.1, Kind::OPENING, Vec::new())).chain(entries.iter().cloned())
+    {
+        match writer.append(key, time, seen, kind, Payload::public(bytes)) {
+            Ok(appended) => page.entries.push(appended.entry),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let sequence = writer.head().sequence;
+    page.signatures.push((sequence, writer.sign(key)));
+    (log, page)
 }
 
 /// A session's message as a frame.

@@ -2,13 +2,18 @@
 //!
 //! Nothing here waits: time jumps to the next thing that happens. The same seed gives the same run.
 
+pub mod export;
 pub mod hostile;
 mod network;
 mod node;
+mod views;
+mod witness;
 
 pub use self::hostile::Tamper;
 pub use self::network::{Gate, Network};
 pub use self::node::{Disk, SimNode};
+pub use self::views::Beliefs;
+pub use self::witness::Witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +22,9 @@ use stallmesh_node::engine::{
     OrderTender, PolicyView, ProductView, Request, RequestId, SaleOrder, SaleView, Settings, SettlementView,
     StatusView, TenderKind,
 };
-use stallmesh_node::link::{LinkCommand, LinkEvent, LinkId, Road};
-use stallmesh_protocol::DeviceId;
+use stallmesh_node::link::{Admission, LinkCommand, LinkEvent, LinkId, Road};
+use stallmesh_node::store::{Store, Table};
+use stallmesh_protocol::{DeviceId, MarketId};
 
 /// Wall clock at the start of every run: 2026-06-06 08:00 UTC, a market Saturday.
 pub const OPENING_MS: u64 = 1_780_732_800_000;
@@ -35,12 +41,27 @@ pub struct Simulation {
     pub notices: Vec<(usize, Notice)>,
     /// The market's root key.
     pub root: DeviceId,
+    /// Links that nodes ended by themselves: who, with whom, why.
+    pub closed: Vec<Closed>,
+    /// Sees every disk and frame; at the end of the simulation no honest device may have cheated.
+    pub witness: Witness,
     answers: BTreeMap<RequestId, Answer>,
     tampers: BTreeMap<usize, Tamper>,
     next_request: u64,
     /// How many events were handled: the bound of every wait.
     steps: u64,
     random: u64,
+}
+
+/// A link that a node ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// The node.
+    pub by: usize,
+    /// The device at the other end.
+    pub peer: DeviceId,
+    /// Why.
+    pub reason: String,
 }
 
 impl Simulation {
@@ -55,6 +76,8 @@ impl Simulation {
             network: Network::new(seed),
             notices: Vec::new(),
             root,
+            closed: Vec::new(),
+            witness: Witness::default(),
             answers: BTreeMap::new(),
             tampers: BTreeMap::new(),
             next_request: 1,
@@ -92,22 +115,38 @@ impl Simulation {
     /// Restarts a device as two processes that claim to be one incarnation, which no honest program does: whatever
     /// both write from here on forks its logs. Gives the second process.
     pub fn fork_device(&mut self, original: usize) -> usize {
+        self.split_device(original, 2)[1]
+    }
+
+    /// The same with more processes; gives all of them, the original first.
+    pub fn split_device(&mut self, original: usize, count: usize) -> Vec<usize> {
+        self.witness.distrust(self.nodes[original].id());
         self.kill(original);
-        let second = self.clone_device(original, self.nodes[original].disk.copy());
-        self.kill(second);
-        let seed = node::draw(&mut self.random);
-        for index in [original, second] {
-            self.nodes[index].next_seed = Some(seed);
-            self.start(index);
+        let mut all = vec![original];
+        for _ in 1..count {
+            let copy = self.clone_device(original, self.nodes[original].disk.copy());
+            self.kill(copy);
+            all.push(copy);
         }
-        second
+        let seed = node::draw(&mut self.random);
+        for index in &all {
+            self.nodes[*index].next_seed = Some(seed);
+            self.start(*index);
+        }
+        all
+    }
+
+    /// The market's id.
+    pub fn market_id(&self) -> MarketId {
+        MarketId::new(&self.root, market_order().epoch)
     }
 
     /// Starts (or restarts) a node's process on its disk.
     pub fn start(&mut self, index: usize) {
         let now = self.now;
         self.nodes[index].settings.uplink_enabled = index != 0 && self.network.has_uplink(index);
-        self.nodes[index].start(&mut self.random, now, OPENING_MS);
+        let witness = self.witness.clone();
+        self.nodes[index].start(&mut self.random, now, OPENING_MS, &witness);
         self.input(index, Input::Link(LinkEvent::Listening { road: Road::Mesh, address: format!("node:{index}") }));
         if index == 0 {
             let address = "hub:0".to_owned();
@@ -122,6 +161,14 @@ impl Simulation {
         for (other, link) in self.network.drop_node(index) {
             self.deliver_down(other, link);
         }
+    }
+
+    /// All processes end, and start again after so long: a night.
+    pub fn sleep(&mut self, milliseconds: u64) {
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].engine.is_some()).collect();
+        running.iter().for_each(|index| self.kill(*index));
+        self.now += milliseconds;
+        running.iter().for_each(|index| self.start(*index));
     }
 
     fn deliver_down(&mut self, node: usize, link: LinkId) {
@@ -219,12 +266,28 @@ impl Simulation {
                 }
             }
             LinkCommand::Send { link, channel, frame } => {
+                if self.nodes[index].inbox.is_none() {
+                    let node = &self.nodes[index];
+                    let holds = |log: &stallmesh_protocol::LogId, sequence: u64, hash: &stallmesh_protocol::Hash| {
+                        let key = [log.as_bytes().as_slice(), &sequence.to_be_bytes(), &hash.prefix()].concat();
+                        matches!(node.disk.get(Table::Entries, &key), Ok(Some(_)))
+                    };
+                    self.witness.frame(&self.market_id(), node.id(), channel, &frame, holds);
+                }
                 for (channel, frame) in self.tampered(index, channel, frame) {
                     self.network.send(self.now, index, link, channel, frame);
                 }
             }
-            LinkCommand::Close { link, .. } => self.network.close(self.now, link),
-            LinkCommand::Admit { device, .. } => self.network.admit(self.now, index, device),
+            LinkCommand::Close { link, reason } => {
+                if let Some(peer) = self.network.peer(link) {
+                    self.closed.push(Closed { by: index, peer, reason });
+                }
+                self.network.close(self.now, link);
+            }
+            LinkCommand::Admit { device, admission: Admission::Member } => {
+                self.network.admit(self.now, index, device);
+            }
+            LinkCommand::Admit { device, admission: Admission::Stranger } => self.network.shut_out(index, &device),
         }
     }
 

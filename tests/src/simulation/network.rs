@@ -82,6 +82,11 @@ impl Network {
         one != 0 && other != 0 && self.group[one] == self.group[other]
     }
 
+    /// A node moves to where another one is.
+    pub(super) fn move_beside(&mut self, node: usize, other: usize) {
+        self.group[node] = self.group[other];
+    }
+
     pub(super) fn has_uplink(&self, node: usize) -> bool {
         self.uplink[node]
     }
@@ -193,6 +198,11 @@ impl Network {
         }
     }
 
+    /// A node's gate is closed to a device again.
+    pub(super) fn shut_out(&mut self, node: usize, device: &DeviceId) {
+        self.gates[node].remove(device);
+    }
+
     pub(super) fn close(&mut self, now: u64, link: LinkId) {
         let Some((connection, _)) = self.by_link.get(&link).copied() else { return };
         if !std::mem::replace(&mut self.connections[connection].alive, false) {
@@ -237,6 +247,12 @@ impl Network {
         self.cut(|connection| {
             connection.road == Road::Mesh && group[connection.ends[0].node] != group[connection.ends[1].node]
         })
+    }
+
+    /// The device at the other end of a node's link.
+    pub(super) fn peer(&self, link: LinkId) -> Option<DeviceId> {
+        let (connection, side) = self.by_link.get(&link)?;
+        Some(self.connections.get(*connection)?.ends.get(1 - side)?.device)
     }
 
     pub(super) fn cut_uplink(&mut self, node: usize) -> Vec<(usize, LinkId)> {

@@ -10,24 +10,34 @@ use stallmesh_protocol::DeviceId;
 use stallmesh_protocol::seal::SealKey;
 use stallmesh_protocol::sign::DeviceKey;
 
+use super::Witness;
+
 /// A disk that outlives its process.
 #[derive(Clone, Debug, Default)]
-pub struct Disk(Rc<RefCell<MemoryStore>>);
+pub struct Disk {
+    store: Rc<RefCell<MemoryStore>>,
+    /// Sees what is written.
+    witness: Option<Witness>,
+}
 
 impl Disk {
     /// A copy of all that is on it now: yesterday's backup, or a cloned card.
     pub fn copy(&self) -> Disk {
-        Disk(Rc::new(RefCell::new(self.0.borrow().reopened())))
+        Disk { store: Rc::new(RefCell::new(self.store.borrow().reopened())), witness: self.witness.clone() }
+    }
+
+    pub(super) fn watch(&mut self, witness: &Witness) {
+        self.witness = Some(witness.clone());
     }
 
     /// Makes the next commit fail as a full disk does.
     pub fn fail_next_commit(&self) {
-        self.0.borrow_mut().fail_next_commit();
+        self.store.borrow_mut().fail_next_commit();
     }
 
     /// Whether a run of bytes stands anywhere on it.
     pub fn contains(&self, needle: &[u8]) -> bool {
-        let store = self.0.borrow();
+        let store = self.store.borrow();
         Table::ALL.into_iter().any(|table| {
             store.scan(table, &[], &[0xff; 129], usize::MAX, Direction::Forward).unwrap_or_default().iter().any(
                 |(key, value)| {
@@ -40,7 +50,7 @@ impl Disk {
 
 impl Store for Disk {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.0.borrow().get(table, key)
+        self.store.borrow().get(table, key)
     }
 
     fn scan(
@@ -51,11 +61,16 @@ impl Store for Disk {
         limit: usize,
         direction: Direction,
     ) -> Result<Pairs, StoreError> {
-        self.0.borrow().scan(table, from, to, limit, direction)
+        self.store.borrow().scan(table, from, to, limit, direction)
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        self.0.borrow_mut().commit(batch)
+        let watched = self.witness.is_some().then(|| batch.clone());
+        self.store.borrow_mut().commit(batch)?;
+        if let (Some(witness), Some(batch)) = (&self.witness, watched) {
+            witness.commit(&batch);
+        }
+        Ok(())
     }
 }
 
@@ -138,8 +153,9 @@ impl SimNode {
         Now { monotonic_ms: now, wall_ms: (opening + now).saturating_add_signed(self.clock_error) }
     }
 
-    pub(super) fn start(&mut self, random: &mut u64, now: u64, opening: u64) {
+    pub(super) fn start(&mut self, random: &mut u64, now: u64, opening: u64, witness: &Witness) {
         self.died = None;
+        self.disk.watch(witness);
         let seed = self.next_seed.take().unwrap_or_else(|| draw(random));
         let opened =
             Engine::open(self.disk.clone(), self.identity.clone(), self.settings.clone(), seed, self.now(now, opening));
@@ -152,8 +168,8 @@ impl SimNode {
     pub(super) fn kill(&mut self) {
         self.engine = None;
         // What the process had not committed is gone with it; the disk itself works again.
-        let disk = self.disk.0.borrow().reopened();
-        *self.disk.0.borrow_mut() = disk;
+        let disk = self.disk.store.borrow().reopened();
+        *self.disk.store.borrow_mut() = disk;
     }
 
     pub(super) fn due(&self, now: u64) -> Option<u64> {

@@ -7,7 +7,8 @@ use stallmesh_node::engine::{Answer, PolicyView, Request, SaleState};
 use stallmesh_protocol::entry::{Part, PartBody};
 use stallmesh_protocol::page::Page;
 use stallmesh_protocol::wire::{self, frame::Body};
-use stallmesh_protocol::{Lane, LogName, MarketId};
+use stallmesh_protocol::{Lane, MarketId};
+use stallmesh_tests::simulation::export::part_of;
 use stallmesh_tests::simulation::{Simulation, market_order};
 
 use super::{settle_and_recompute, until_posted};
@@ -27,25 +28,6 @@ fn market_id(market: &mut Simulation) -> MarketId {
     let mut bytes = [0; 32];
     hex::decode_to_slice(market.status(0).market, &mut bytes).unwrap();
     MarketId::from_bytes(bytes)
-}
-
-/// The entries of a page from a sequence on, up to another: both must be signed there.
-fn part_of(page: Page, from: u64, to: u64, log: &LogName, market: &MarketId) -> Option<Page> {
-    let verified = page.verify(&log.id(market), &log.author).unwrap();
-    let first = from.max(verified.page().first);
-    let to = to.min(verified.page().last());
-    if first > to {
-        return None;
-    }
-    let skipped = (first - verified.page().first) as usize;
-    let previous = match skipped {
-        0 => verified.page().previous,
-        _ => verified.hashes()[skipped - 1],
-    };
-    let page = verified.into_page();
-    let entries = page.entries[skipped..=(to - page.first) as usize].to_vec();
-    let signatures = page.signatures.into_iter().filter(|(at, _)| first <= *at && *at <= to).collect();
-    Some(Page { first, previous, entries, signatures })
 }
 
 /// Holds sealed entries of others that wait for the hub.

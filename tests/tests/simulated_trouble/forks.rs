@@ -7,7 +7,7 @@ use super::{member_state, notices, settle_and_recompute, until_posted};
 
 /// A market of four stalls in which node 2 sold twice and was settled, and now runs twice as one incarnation: beside
 /// nodes 1 and 3, and beside nodes 4 and 5. Gives the second process.
-fn two_faced(seed: u64) -> (Simulation, usize) {
+pub(super) fn two_faced(seed: u64) -> (Simulation, usize) {
     let mut market = Simulation::market(seed, 4);
     market.sell(2, "settled-0");
     market.sell(2, "settled-1");
@@ -21,7 +21,7 @@ fn two_faced(seed: u64) -> (Simulation, usize) {
     (market, second)
 }
 
-fn all_agree_on_quarantine(market: &mut Simulation, nodes: &[usize]) {
+pub(super) fn all_agree_on_quarantine(market: &mut Simulation, nodes: &[usize]) {
     let nodes = nodes.to_vec();
     market.until("all know of the fork", 120_000, |market| {
         nodes.iter().all(|index| member_state(market, *index, 2) == "quarantined")
@@ -46,7 +46,7 @@ fn standing(market: &mut Simulation, at: usize, device: usize) -> Vec<(String, u
 }
 
 /// Three sales of 2.50 on the left, three of 5.00 on the right.
-fn sell_on_both_sides(market: &mut Simulation, second: usize) {
+pub(super) fn sell_on_both_sides(market: &mut Simulation, second: usize) {
     for number in 0..3 {
         market.sell(2, &format!("left-{number}"));
         let right = market.try_sell(second, &format!("right-{number}"), 2);
@@ -56,7 +56,7 @@ fn sell_on_both_sides(market: &mut Simulation, second: usize) {
     market.run_for(5_000);
 }
 
-fn publish_on_both_sides(market: &mut Simulation, second: usize) {
+pub(super) fn publish_on_both_sides(market: &mut Simulation, second: usize) {
     for (node, name, price) in [(2, "To the left", 1_000), (second, "To the right", 2_000)] {
         let product =
             ProductView { sku: "P1".into(), name: name.into(), price, unit: "piece".into(), ..ProductView::default() };

@@ -106,6 +106,88 @@ fn a_clone_raises_the_alarm_and_both_sides_sales_settle() {
     assert!(!notices(&mut market, 0).contains("two histories"), "no position was signed twice");
 }
 
+/// No node believes that the device runs twice, or signed twice.
+fn nobody_is_alarmed(market: &mut Simulation) {
+    for index in 0..market.nodes.len() {
+        if market.nodes[index].engine.is_some() {
+            let notices = notices(market, index);
+            assert!(!notices.contains("two "), "node {index}: {notices}");
+        }
+    }
+}
+
+#[test]
+fn rollbacks_crashes_and_lost_commits_raise_no_alarm_with_and_without_anybody_to_ask() {
+    for (seed, connected) in [(15, true), (16, false)] {
+        let mut market = rolled_back(seed, connected);
+        market.sell(2, "after");
+        market.run_for(2_000);
+        // Once more, from the same old disk, before and after it got back what it had lost.
+        let robbed = market.nodes[2].disk.copy();
+        market.sell(2, "lost again");
+        market.run_for(2_000);
+        market.kill(2);
+        market.nodes[2].disk = robbed;
+        market.start(2);
+        market.sell(2, "after that");
+        market.heal();
+        market.run_for(5_000);
+        market.nodes[2].disk.fail_next_commit();
+        assert!(!matches!(market.try_sell(2, "on a full disk", 1), stallmesh_node::engine::Answer::Sale(_)));
+        market.start(2);
+        market.sell(2, "after the full disk");
+        market.uplink(1, true);
+        // Without a neighbour the sale that was lost again had no copy anywhere.
+        until_posted(&mut market, if connected { 11 } else { 10 });
+        market.run_for(10_000);
+        nobody_is_alarmed(&mut market);
+        assert!(market.suspense().is_empty());
+    }
+}
+
+#[test]
+fn a_clone_that_nobody_could_warn_is_found_by_third_parties_without_a_hub() {
+    let mut market = Simulation::market(17, 4);
+    market.uplink(1, false);
+    market.sell(2, "before");
+    market.run_for(1_000);
+    market.partition(&[&[1, 3], &[2], &[4, 5]]);
+    let clone = market.clone_device(2, market.nodes[2].disk.copy());
+    market.network_join(clone, 4);
+    for number in 0..3 {
+        // Each sells at once, alone or beside others.
+        market.sell(2, &format!("original-{number}"));
+        market.sell(clone, &format!("clone-{number}"));
+        market.publish_at(2, number);
+        market.publish_at(clone, 10 + number);
+        market.run_for(500);
+    }
+    market.heal();
+    market.until("third parties raise the alarm, and no hub", 60_000, |market| {
+        [1, 3, 4, 5].into_iter().all(|index| notices(market, index).contains("two copies of device"))
+    });
+    market.uplink(3, true);
+    until_posted(&mut market, 7);
+    let settlement = settle_and_recompute(&mut market);
+    assert_eq!((settlement.posted, settlement.suspense.len()), (7, 0), "{:?}", settlement.suspense);
+    market.until_agreed(&[0, 1, 3, 4, 5], 60_000);
+}
+
+#[test]
+#[should_panic(expected = "honest devices signed a position twice")]
+fn the_witness_of_every_simulation_sees_a_position_that_was_signed_twice() {
+    let mut market = Simulation::market(18, 2);
+    let twin = market.clone_device(2, market.nodes[2].disk.copy());
+    for index in [2, twin] {
+        market.kill(index);
+        market.nodes[index].next_seed = Some([7; 32]);
+        market.start(index);
+    }
+    market.publish_at(2, 10);
+    market.publish_at(twin, 20);
+    market.witness.check();
+}
+
 #[test]
 fn a_device_that_was_only_restarted_raises_no_alarm() {
     let mut market = Simulation::market(14, 3);

@@ -1,10 +1,14 @@
 //! Promises of the whole node while something is wrong, shown in the simulator.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod branches;
 mod custody;
 mod erasures;
 mod forks;
 mod lives;
+mod pages;
+mod revoked;
+mod strangers;
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,12 @@
 //! Promises of the whole node, shown in the simulator.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+mod away;
+mod explained;
+mod joining;
+mod orders;
+mod urgent;
+
 use stallmesh_node::engine::{Answer, Request, SaleState, recompute};
 use stallmesh_tests::simulation::Simulation;
 
@@ -141,4 +147,25 @@ fn a_join_request_that_members_carry_is_judged_when_it_comes_and_not_at_the_next
     let late = market.add();
     market.invite(late, "late-stall");
     market.until("it joins", 30_000, |market| market.status(late).role == "stall");
+}
+
+#[test]
+fn in_a_market_wider_than_its_links_every_sale_finds_a_way_out_over_neighbours_of_neighbours() {
+    let stalls = 24;
+    let mut market = Simulation::market(6, stalls);
+    let last = stalls + 2;
+    market.uplink(1, false);
+    for index in 2..last {
+        market.sell(index, &format!("sale-{index}"));
+    }
+    market
+        .until("every sale has a copy", 30_000, |market| (2..last).all(|index| market.status(index).sales.copied == 1));
+    let gateway = market.nodes[1].id().to_string();
+    let far =
+        |market: &mut Simulation, index: usize| market.status(index).peers.iter().all(|peer| peer.device != gateway);
+    assert!((2..last).any(|index| far(&mut market, index)), "some stalls have no link to the gateway");
+    market.uplink(1, true);
+    market.until("every sale is at the hub, and its stall knows it", 60_000, |market| {
+        (2..last).all(|index| market.status(index).sales.at_the_hub == 1)
+    });
 }

@@ -1,0 +1,12 @@
+//! Promises of real nodes: processes of the program itself, with their disks, sockets, signals and clocks.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
+
+mod carriers;
+mod commands;
+mod durability;
+mod files;
+mod interface;
+mod joining;
+mod revocation;
+mod roads;
+mod strangers;
