@@ -137,6 +137,19 @@ fn a_helper_whom_everybody_knows_but_itself_learns_that_it_is_a_member() {
 }
 
 #[test]
+fn a_join_request_that_members_carry_is_judged_when_it_comes_and_not_at_the_next_checkpoint() {
+    let mut market = Simulation::market(6, 2);
+    market.kill(0);
+    market.nodes[0].settings.checkpoint_every_ms = 24 * 3_600_000;
+    market.start(0);
+    market.until("the gateway has its uplink again", 30_000, |market| market.status(1).uplink.up);
+    market.run_for(5_000);
+    let late = market.add();
+    market.invite(late, "late-stall");
+    market.until("it joins", 30_000, |market| market.status(late).role == "stall");
+}
+
+#[test]
 fn in_a_market_wider_than_its_links_every_sale_finds_a_way_out_over_neighbours_of_neighbours() {
     let stalls = 24;
     let mut market = Simulation::market(6, stalls);
@@ -155,28 +168,4 @@ fn in_a_market_wider_than_its_links_every_sale_finds_a_way_out_over_neighbours_o
     market.until("every sale is at the hub, and its stall knows it", 60_000, |market| {
         (2..last).all(|index| market.status(index).sales.at_the_hub == 1)
     });
-}
-
-#[test]
-fn a_join_request_that_members_carry_is_judged_when_it_comes_and_not_at_the_next_checkpoint() {
-    let mut market = Simulation::market(6, 2);
-    market.kill(0);
-    market.nodes[0].settings.checkpoint_every_ms = 24 * 3_600_000;
-    market.start(0);
-    market.until("the gateway has its uplink again", 30_000, |market| market.status(1).uplink.up);
-    market.run_for(5_000);
-    let late = market.add();
-    market.invite(late, "late-stall");
-    market.until("it joins", 30_000, |market| market.status(late).role == "stall");
-}
-
-#[test]
-fn a_member_that_starts_writes_nothing_before_it_dials() {
-    let mut market = Simulation::market(7, 2);
-    market.run_for(5_000);
-    market.kill(2);
-    market.start(2);
-    assert_eq!(market.status(2).commits, 0);
-    market.sell(2, "one");
-    assert!(market.status(2).commits > 0, "what is written is counted");
 }

@@ -15,8 +15,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// What a node's log says of its start, in the order in which it happens.
 const PHASES: &[(&str, &str)] = &[
     ("process", "the program runs"),
-    ("store", "the store is open"),
     ("keys", "keys are read or made"),
+    ("store", "the store is open"),
     ("engine", "logs and views are loaded"),
     ("shells", "mesh and uplink are made"),
     ("api", "the API answers"),
