@@ -81,20 +81,24 @@ impl Market {
         Ok(last)
     }
 
-    /// How many heads some nodes have, what they are, and what the hub has. The hub's own checkpoints are left out:
-    /// they go on.
+    /// How many heads some nodes have of the lanes that everyone keeps, what they are, and what the hub has. The hub's
+    /// checkpoints go on, and of sealed logs a peer may take what it hadn't carried before: neither is a replay's doing.
     async fn state_of(&self, nodes: &[usize]) -> Result<(usize, Vec<Value>), DemoError> {
         let (mut heads, mut states) = (0, Vec::new());
         for index in nodes {
             let status = self.nodes[*index].status().await?;
             let list = status["heads"].as_array().cloned().unwrap_or_default();
-            let list: Vec<Value> = list.into_iter().filter(|head| head["lane"] != "checkpoint").collect();
+            let list: Vec<Value> = list.into_iter().filter(|head| kept_by_all(&head["lane"])).collect();
             heads += list.len();
             states.push(Value::Array(list));
         }
         states.push(self.hub_received().await?.into());
         Ok((heads, states))
     }
+}
+
+fn kept_by_all(lane: &Value) -> bool {
+    lane.as_str().is_some_and(|lane| matches!(lane, "control" | "catalog" | "signal"))
 }
 
 /// Runs a process that means ill to its end; what it got.
