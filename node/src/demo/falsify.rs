@@ -73,11 +73,11 @@ fn page_record<'a>(body: &'a [u8], whole: &'a [u8]) -> Result<Record<'a>, DemoEr
     Ok(Record::Page { name, page, whole })
 }
 
-/// The same records in an order drawn from a seed; the market's stays first.
+/// The same records in an order drawn from a seed; the market's stays first, and the end at the end.
 pub(super) fn shuffled(export: &[u8], seed: u64) -> Result<Vec<u8>, DemoError> {
     let mut records = records(export)?;
     let mut draw = Draw::new(seed, 3);
-    for index in (2..records.len()).rev() {
+    for index in (2..records.len().saturating_sub(1)).rev() {
         records.swap(index, 1 + draw.below(index));
     }
     let mut bytes = MAGIC.to_vec();

@@ -574,6 +574,12 @@ impl<S: Store> Engine<S> {
         }
         self.custody.keys_sent.retain(|(other, name, _)| (*other, *name) != (session, log));
         let wait = if retry_after_ms == 0 { REFUSED_MS } else { retry_after_ms.min(60_000) };
+        // What it lacks a key entry for it doesn't hold, whatever it said before.
+        if code == RefusalCode::Incomplete
+            && let (Some(peer), Some(copies)) = (self.peer_of(session), self.custody.copies.get_mut(&log))
+        {
+            copies.remove(&peer);
+        }
         // A peer without room takes nothing; else the other logs have nothing to do with it.
         let (wait, log) = match code {
             RefusalCode::Full | RefusalCode::Busy => (wait, None),
@@ -674,6 +680,7 @@ impl<S: Store> Engine<S> {
             self.received_changed(&log);
         }
         self.pass_on(log, session);
+        self.show_ends(log);
     }
 
     /// Passes the hub's word on: to the author, to whoever brought the entries, and to whoever holds copies.
@@ -718,6 +725,29 @@ impl<S: Store> Engine<S> {
             } else if let Some(acknowledgement) = self.custody.received.get(log) {
                 let (time, message) = (acknowledgement.time, acknowledgement.to_wire());
                 self.tell(session, *log, time, message);
+            }
+        }
+    }
+
+    /// The hub has more of a log than this carrier does, so its word can't show that what is held here is part of it: the
+    /// entry at the end goes towards the hub, which then names that place, too.
+    fn show_ends(&mut self, log: LogName) {
+        if log.author == self.device.id() || self.is_hub() {
+            return;
+        }
+        let Some(record) = self.logs.get(&log) else { return };
+        let intervals = self.custody.received.get(&log).map(|known| known.intervals.clone()).unwrap_or_default();
+        let beyond = |run: &Run| intervals.iter().any(|known| known.from <= run.to && run.to < known.to);
+        let runs: Vec<Run> = record.runs.iter().filter(|run| beyond(run)).copied().collect();
+        for run in runs {
+            if self.waiting_of(&log, &run).is_empty() {
+                continue;
+            }
+            let towards = self.links.iter().filter(|(_, link)| link.greeted).map(|(link, _)| SessionId(link.0));
+            let Some(session) = towards.into_iter().find(|session| self.should_hold(*session, &log)) else { return };
+            let page = self.logs.page(&self.overlay, &log, run.to, run.to, Some(&run), NEWEST_BYTES);
+            if let (Some(page), Some(replica)) = (self.guard(page).flatten(), &mut self.replica) {
+                replica.send_custody(session, log, page.encode());
             }
         }
     }

@@ -57,7 +57,11 @@ impl<S: Store> Engine<S> {
             Inserted::Diverges => PageOutcome::Diverges { first },
             Inserted::Fork { sequence, previous, .. } => {
                 self.prove_fork(log, sequence, previous, &verified);
-                PageOutcome::Forked
+                if self.changes_branch(session, log, sequence, &verified) {
+                    PageOutcome::Stored
+                } else {
+                    PageOutcome::Forked
+                }
             }
             Inserted::TooScattered => PageOutcome::Declined,
         };
@@ -301,6 +305,34 @@ impl<S: Store> Engine<S> {
         if let Some(replica) = &mut self.replica {
             replica.note_forked(log, head, limit, self.now.monotonic_ms);
         }
+    }
+
+    /// A page shows another branch of a forked log than the one that is held. Takes it instead where it leads to what
+    /// counts; where neither of the two can show that yet, once for each link.
+    fn changes_branch(&mut self, session: SessionId, log: LogName, sequence: u64, page: &VerifiedPage) -> bool {
+        let Some(limit) = self.fork_limits.get(&log).copied().filter(|limit| sequence <= limit.sequence) else {
+            return false;
+        };
+        let at_limit = self.logs.hash_at(&self.overlay, &log, limit.sequence);
+        if self.guard(at_limit).flatten() == Some(limit.hash) {
+            return false;
+        }
+        let leads = match page.iter().find(|(at, _, _)| *at == limit.sequence) {
+            Some((_, hash, _)) => hash == limit.hash,
+            None => self.branches_tried.insert((session, log, limit)),
+        };
+        if !leads {
+            return false;
+        }
+        let cut = self.logs.cut(&mut self.overlay, &log, sequence - 1);
+        self.guard(cut);
+        let inserted = self.logs.insert(&mut self.overlay, &log, page);
+        let taken = matches!(self.guard(inserted), Some(Inserted::New(_)));
+        self.reread_views();
+        if taken {
+            self.grown.entry(log).or_insert(Some(session));
+        }
+        taken
     }
 
     /// Reads all that is held into new views: something that was held is held no more.

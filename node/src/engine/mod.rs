@@ -217,6 +217,8 @@ pub struct Engine<S> {
     admitted: BTreeSet<DeviceId>,
     /// Up to where each forked log counts, as far as was acted upon.
     fork_limits: BTreeMap<LogName, Head>,
+    /// On which links another branch was taken already, for want of knowing which one leads to the limit.
+    branches_tried: BTreeSet<(SessionId, LogName, Head)>,
     /// Erasures that were carried out here.
     erased: BTreeSet<Position>,
     custody: Custody,
@@ -324,6 +326,7 @@ impl<S: Store> Engine<S> {
             joining: None,
             admitted: BTreeSet::new(),
             fork_limits: BTreeMap::new(),
+            branches_tried: BTreeSet::new(),
             erased: BTreeSet::new(),
             custody: Custody::default(),
             checkpoints: CheckpointWriter::default(),
