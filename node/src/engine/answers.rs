@@ -314,6 +314,7 @@ impl<S: Store> Engine<S> {
             uplink: UplinkView {
                 enabled: self.uplink_enabled,
                 up: self.links.values().any(|link| link.greeted && self.is_hub_device(&link.peer)),
+                hops: self.hops(),
                 address: self.book.hub_address(),
                 error: String::new(),
             },

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stallmesh_protocol::acknowledgement::{Acknowledgement, INTERVALS_MAX};
 use stallmesh_protocol::certificate::{Role, Scope};
-use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::membership::{NotStanding, Position};
 use stallmesh_protocol::page::{Page, SIGNED_EVERY, VerifiedPage};
@@ -21,8 +20,6 @@ use super::{Engine, Notice};
 use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
 
-/// Carriers of each sale, where the market's policy names no other number.
-const CARRIERS: u32 = 3;
 /// Bytes of a page of the newest entries: it overtakes everything else.
 const NEWEST_BYTES: usize = 12 * 1024;
 /// Bytes of a page of older ones.
@@ -36,10 +33,6 @@ const NOT_YET_MS: u64 = 200;
 /// Bytes beyond its line that are taken of a revoked device, so that the line can be raised to them: some ten thousand
 /// sales, a tablet's weeks.
 pub(crate) const BEYOND_LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// The farthest that an uplink is looked for, in links: a market's mesh is not wider.
-const HOPS_MAX: u32 = 8;
-/// Peers that get what waits where none of them has an uplink: more than one, for one may keep it for itself.
-const NEXT_HOPS: usize = 2;
 
 /// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
 const ENDS_MAX: usize = 32;
@@ -232,64 +225,6 @@ impl<S: Store> Engine<S> {
         (link.status.uplink && !self.has_uplink())
             || (own && self.carriers(log).contains(&link.peer))
             || self.next_hops(log).contains(&link.peer)
-    }
-
-    /// Links from this node to the nearest one that has a way to the hub; 0 where it has one itself.
-    pub(crate) fn hops(&self) -> Option<u32> {
-        if self.has_uplink() {
-            return Some(0);
-        }
-        let nearest = self.links.values().filter(|link| link.greeted).filter_map(|link| hops_of(&link.status)).min()?;
-        // Beyond that the news is of a way that is gone, and goes round in circles.
-        Some(nearest + 1).filter(|hops| *hops <= HOPS_MAX)
-    }
-
-    /// Where no peer has an uplink: those of them that are nearest to one, by a draw that each log makes anew.
-    fn next_hops(&self, log: &LogName) -> Vec<DeviceId> {
-        let Some(own) = self.hops().filter(|hops| *hops > 1) else { return Vec::new() };
-        let mut nearer: Vec<_> = self
-            .links
-            .values()
-            .filter(|link| link.greeted && !link.status.full && link.peer != log.author)
-            .filter(|link| hops_of(&link.status).is_some_and(|hops| hops + 1 == own))
-            .map(|link| {
-                let draw =
-                    Hasher::new(Domain::Fingerprint).bytes(log.author.as_bytes()).bytes(link.peer.as_bytes()).finish();
-                (draw, link.peer)
-            })
-            .collect();
-        nearer.sort();
-        nearer.dedup();
-        nearer.into_iter().take(NEXT_HOPS).map(|(_, peer)| peer).collect()
-    }
-
-    /// The peers that carry this device's entries: those with an uplink, then by a draw that each log makes anew, so
-    /// that the load spreads.
-    fn carriers(&self, log: &LogName) -> Vec<DeviceId> {
-        let policy = self.views.policy();
-        let count = if policy.carriers == 0 { CARRIERS } else { policy.carriers } as usize;
-        let holds = |peer: &DeviceId| {
-            self.custody.copies.get(log).and_then(|copies| copies.get(peer)).is_some_and(|held| !held.is_empty())
-        };
-        let mut candidates: Vec<_> = self
-            .links
-            .values()
-            .filter(|link| link.greeted && link.peer != log.author && !self.is_hub_device(&link.peer))
-            .filter(|link| {
-                self.views.membership.certificate(&link.peer).is_some_and(|certificate| {
-                    certificate.scopes.allows(Scope::RELAY) && !self.views.membership.is_revoked(&link.peer)
-                })
-            })
-            .filter(|link| !link.status.full && !(1..=5).contains(&link.status.battery))
-            .map(|link| {
-                let draw =
-                    Hasher::new(Domain::Fingerprint).bytes(log.author.as_bytes()).bytes(link.peer.as_bytes()).finish();
-                (!link.status.uplink, !holds(&link.peer), link.status.metered, draw, link.peer)
-            })
-            .collect();
-        candidates.sort();
-        candidates.dedup_by_key(|candidate| candidate.4);
-        candidates.into_iter().take(count).map(|candidate| candidate.4).collect()
     }
 
     /// Sends waiting sealed entries to whoever should hold them, the newest first, as far as there is room.
@@ -772,11 +707,7 @@ impl<S: Store> Engine<S> {
             let towards: Vec<SessionId> = self
                 .links
                 .iter()
-                .filter(|(_, link)| {
-                    let nearer =
-                        hops_of(&link.status).is_some_and(|theirs| self.hops().is_some_and(|own| theirs < own));
-                    link.greeted && (nearer || link.status.uplink || self.is_hub_device(&link.peer))
-                })
+                .filter(|(_, link)| link.greeted && (self.is_nearer(link) || self.is_hub_device(&link.peer)))
                 .map(|(link, _)| SessionId(link.0))
                 .filter(|session| *session != except)
                 .collect();
@@ -991,11 +922,6 @@ fn without(ranges: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
 
 fn length(ranges: &[(u64, u64)]) -> u64 {
     ranges.iter().map(|(from, to)| to - from + 1).sum()
-}
-
-/// How far a peer says that it is from an uplink.
-fn hops_of(status: &wire::Status) -> Option<u32> {
-    if status.uplink { Some(0) } else { Some(status.hops).filter(|hops| *hops > 0) }
 }
 
 /// Joins intervals that overlap or touch; the hash of the later end stands for both.

@@ -195,6 +195,9 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn update_status(&mut self) {
+        if self.update_ways() {
+            self.custody.mark_all();
+        }
         let status = self.status_now();
         if let Some(replica) = &mut self.replica {
             replica.set_status(status);

@@ -17,7 +17,7 @@
 //! | `views`, `catalog` | what the entries say: members, keys, settlements, products |
 //! | `ingest` | what becomes of pages that peers send |
 //! | `links`, `join`, `peers` | who may talk to us, who gets in, whom to dial |
-//! | `custody` | who carries whose sealed sales, and what the hub has acknowledged |
+//! | `ways`, `custody` | who carries whose sealed sales, and what the hub has acknowledged |
 //! | `erasure` | what is said about a person goes |
 //! | `checkout`, `sales` | recording a sale; how safe each is |
 //! | `hub` | admitting, acknowledging, checkpoints, settling |
@@ -43,6 +43,7 @@ mod peers;
 mod request;
 mod sales;
 mod views;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -70,6 +71,7 @@ use self::peers::PeerBook;
 pub use self::request::*;
 use self::sales::SalesBook;
 use self::views::Views;
+use self::ways::Ways;
 use crate::link::{Channel, LinkCommand, LinkEvent, LinkId, Road};
 use crate::store::{Store, StoreError, Table};
 
@@ -222,6 +224,7 @@ pub struct Engine<S> {
     /// Erasures that were carried out here.
     erased: BTreeSet<Position>,
     custody: Custody,
+    ways: Ways,
     checkpoints: CheckpointWriter,
     checkpoint_at: Option<u64>,
     /// Owner of a stall: when its next read key is due, in monotonic milliseconds.
@@ -329,6 +332,7 @@ impl<S: Store> Engine<S> {
             branches_tried: BTreeSet::new(),
             erased: BTreeSet::new(),
             custody: Custody::default(),
+            ways: Ways::new(&device),
             checkpoints: CheckpointWriter::default(),
             checkpoint_at: None,
             stall_key_at: None,
@@ -605,7 +609,7 @@ impl<S: Store> Engine<S> {
             metered: self.metered,
             degree: self.links.len() as u32,
             full: self.custody_is_full(),
-            hops: self.hops().unwrap_or(0),
+            ways: self.ways.told(),
         }
     }
 

@@ -531,6 +531,9 @@ pub struct UplinkView {
     pub enabled: bool,
     /// Whether a link to a hub is up.
     pub up: bool,
+    /// Links from here to the nearest node that says it has one; 0: this one; none where no way is known.
+    #[serde(default)]
+    pub hops: Option<u32>,
     /// Where to.
     pub address: String,
     /// The last error.

@@ -489,7 +489,7 @@ impl Replica {
         self.status = status;
         let sessions: Vec<SessionId> = self.greeted().collect();
         for session in sessions {
-            self.send(session, Channel::Live, wire::frame::Body::Status(status));
+            self.send(session, Channel::Live, wire::frame::Body::Status(self.status.clone()));
         }
     }
 

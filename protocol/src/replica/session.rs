@@ -103,7 +103,7 @@ impl Replica {
             incarnation: self.incarnation.as_bytes().to_vec(),
             nonce: nonce.to_vec(),
             addresses: self.addresses.clone(),
-            status: Some(self.status),
+            status: Some(self.status.clone()),
         };
         self.send(session, Channel::Live, wire::frame::Body::Hello(hello));
     }

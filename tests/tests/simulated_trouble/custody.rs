@@ -322,3 +322,28 @@ fn pages_that_a_member_alters_reach_nobody_and_the_true_ones_come_from_another()
         assert_eq!(catalog(&mut market), at_home);
     }
 }
+
+#[test]
+fn while_nobody_has_an_uplink_each_sale_is_copied_as_often_as_the_market_wants_and_no_more() {
+    let stalls = 20;
+    let mut market = Simulation::market(73, stalls);
+    let last = stalls + 2;
+    market.run_for(5_000);
+    market.uplink(1, false);
+    // The news that nobody has a way out goes round once.
+    market.run_for(200);
+    let before: u64 = (1..last).map(|index| market.status(index).custody.held_entries).sum();
+    for round in 0..5 {
+        for index in 2..last {
+            market.sell(index, &format!("sale-{round}-{index}"));
+        }
+        market.run_for(500);
+    }
+    market
+        .until("every sale has copies", 30_000, |market| (2..last).all(|index| market.status(index).sales.copied == 5));
+    market.run_for(10_000);
+    let held: u64 = (1..last).map(|index| market.status(index).custody.held_entries).sum();
+    // Five sales, their log's opening and one key entry a stall, each with three carriers.
+    let wanted = stalls as u64 * 7 * 3;
+    assert!(held - before <= wanted, "{} copies instead of {wanted}", held - before);
+}
