@@ -1,5 +1,6 @@
 //! Checkout: from an order to a recorded sale, on this device alone.
 
+use rust_decimal::Decimal;
 use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::money;
@@ -255,13 +256,14 @@ fn price_line(
     if quantity.is_zero() {
         return Err(invalid(format!("lines[{index}].quantity: zero")));
     }
-    if product.unit == 0 && quantity.fract() != rust_decimal::Decimal::ZERO {
+    if product.unit == 0 && quantity.fract() != Decimal::ZERO {
         return Err(invalid(format!("lines[{index}].quantity: `{}` is sold by the piece", product.sku)));
     }
     let unit_price = line.price.unwrap_or(product.price);
     let gross = money::extend(unit_price, quantity).map_err(amount_error)?;
     let mut taxes = Vec::with_capacity(product.taxes.len());
-    let mut added = 0;
+    let range = || amount_error(money::MoneyError::Range);
+    let mut added = 0_u64;
     for name in &product.taxes {
         let rate = policy.tax_rates.iter().find(|rate| rate.name == *name).ok_or_else(|| {
             Failure::new(
@@ -271,19 +273,19 @@ fn price_line(
         })?;
         let percent = money::decimal(&rate.rate).map_err(amount_error)?;
         let (base, amount) = if policy.prices_include_tax {
-            let amount = money::round(
-                rust_decimal::Decimal::from(gross) * percent / (rust_decimal::Decimal::ONE_HUNDRED + percent),
-            )
-            .map_err(amount_error)?;
-            (gross - amount, amount)
+            let whole = Decimal::ONE_HUNDRED.checked_add(percent);
+            let share = Decimal::from(gross).checked_mul(percent).zip(whole);
+            let share = share.and_then(|(share, whole)| share.checked_div(whole)).ok_or_else(range)?;
+            let amount = money::round(share).map_err(amount_error)?;
+            (gross.checked_sub(amount).ok_or_else(range)?, amount)
         } else {
             let amount = money::percentage(gross, percent).map_err(amount_error)?;
-            added += amount;
+            added = added.checked_add(amount).ok_or_else(range)?;
             (gross, amount)
         };
         taxes.push(payload::SaleTax { name: name.clone(), rate: rate.rate.clone(), base, amount });
     }
-    let total = gross.checked_add(added).ok_or_else(|| amount_error(money::MoneyError::Range))?;
+    let total = gross.checked_add(added).ok_or_else(range)?;
     Ok(payload::SaleLine {
         sku: product.sku.clone(),
         name: product.name.clone(),

@@ -5,7 +5,7 @@ use stallmesh_protocol::replica::SessionId;
 use stallmesh_protocol::{DeviceId, Hash, Lane, SaleId};
 
 use super::{Engine, ExplainSubject, ExplainView, SaleState};
-use crate::store::{Store, Table};
+use crate::store::Store;
 
 fn because(state: &str, reasons: Vec<String>) -> ExplainView {
     ExplainView { state: state.to_owned(), because: reasons }
@@ -154,11 +154,8 @@ impl<S: Store> Engine<S> {
     }
 
     fn explain_entry(&mut self, hash: &Hash) -> ExplainView {
-        // Entries are kept by log and sequence; a lookup by hash alone walks them.
-        let all = self.overlay.scan_prefix(Table::Entries, &[]);
-        let found =
-            self.guard(all).unwrap_or_default().into_iter().any(|(_, value)| value.starts_with(hash.as_bytes()));
-        if found {
+        let found = self.logs.holds(&self.overlay, hash);
+        if self.guard(found) == Some(true) {
             because("here", vec!["this device holds it".into()])
         } else if self.links.values().any(|link| link.greeted) {
             because("unknown", vec!["it is not here, and no linked device has announced it by this hash".into()])

@@ -334,6 +334,22 @@ impl Logs {
         Ok(value.and_then(|value| decode_held(name, head.sequence, &value)).filter(|held| held.hash == head.hash))
     }
 
+    /// Whether an entry with this hash is held. Entries are kept by log and sequence, so this walks them, some at a time.
+    pub(crate) fn holds<S: Store>(&self, overlay: &Overlay<S>, hash: &Hash) -> Result<bool, StoreError> {
+        let end = super::overlay::after_prefix(&[0xff]);
+        let mut from = Vec::new();
+        loop {
+            let pairs = overlay.scan(Table::Entries, &from, &end, ENTRIES_MAX)?;
+            if pairs.iter().any(|(_, value)| value.starts_with(hash.as_bytes())) {
+                return Ok(true);
+            }
+            match pairs.last() {
+                Some((last, _)) => from = [last.as_slice(), &[0]].concat(),
+                None => return Ok(false),
+            }
+        }
+    }
+
     /// The hash at a position of a log without branches.
     pub(crate) fn hash_at<S: Store>(
         &self,

@@ -20,7 +20,7 @@
 //! | `ways`, `custody` | who carries whose sealed sales, and what the hub has acknowledged |
 //! | `erasure` | what is said about a person goes |
 //! | `checkout`, `sales` | recording a sale; how safe each is |
-//! | `hub` | admitting, acknowledging, checkpoints, settling |
+//! | `hub` | admitting, checkpoints, settling; statements and read keys at a stall |
 //! | `answers`, `explain`, `export` | what people ask |
 
 mod answers;

@@ -347,3 +347,26 @@ fn while_nobody_has_an_uplink_each_sale_is_copied_as_often_as_the_market_wants_a
     let wanted = stalls as u64 * 7 * 3;
     assert!(held - before <= wanted, "{} copies instead of {wanted}", held - before);
 }
+
+#[test]
+fn a_log_that_the_hub_cannot_place_yet_holds_up_no_other() {
+    let mut market = Simulation::market(61, 3);
+    market.uplink(1, false);
+    // Its owner certifies a helper here: the hub hears of it together with its first sales.
+    let helper = market.add();
+    market.ask_in(helper, "stall-1");
+    assert_eq!(market.delegate(2, helper, &["sell", "relay"], 3_600_000), Answer::Done);
+    market.until("the helper joins", 60_000, |market| market.status(helper).role == "stall");
+    market.until("the helper has the catalog", 60_000, |market| {
+        matches!(market.try_sell(helper, "helper", 1), Answer::Sale(_))
+    });
+    market.sell(2, "owner");
+    market.until("both have copies", 60_000, |market| {
+        [2, helper].into_iter().all(|index| market.status(index).sales.copied == 1)
+    });
+    let begun = market.now;
+    market.uplink(1, true);
+    until_posted(&mut market, 2);
+    // Far less than the wait after a real no.
+    assert!(market.now - begun < 2_000, "it took {} ms", market.now - begun);
+}

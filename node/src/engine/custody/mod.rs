@@ -2,22 +2,22 @@
 //!
 //! A device hands its sealed entries to k carriers, to every peer that says it has an uplink, and to the hub itself
 //! where it can; a carrier hands what it holds to the hub, to a peer with an uplink, or to peers that are nearer to one
-//! than it is. The newest go first. What an
-//! acknowledgement names ends custody; everything else is kept.
+//! than it is. The newest go first. What an acknowledgement names ends custody; everything else is kept.
+
+mod acknowledgements;
+mod handover;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use stallmesh_protocol::acknowledgement::{Acknowledgement, INTERVALS_MAX};
-use stallmesh_protocol::certificate::{Role, Scope};
+use stallmesh_protocol::acknowledgement::Acknowledgement;
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::membership::{NotStanding, Position};
-use stallmesh_protocol::page::{Page, SIGNED_EVERY, VerifiedPage};
+use stallmesh_protocol::page::VerifiedPage;
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, wire};
 
 use super::logs::{Held, Inserted, Run};
 use super::{Engine, Notice};
-use crate::link::LinkId;
 use crate::store::{Store, StoreError, Table};
 
 /// Bytes of a page of the newest entries: it overtakes everything else.
@@ -33,9 +33,6 @@ const NOT_YET_MS: u64 = 200;
 /// Bytes beyond its line that are taken of a revoked device, so that the line can be raised to them: some ten thousand
 /// sales, a tablet's weeks.
 pub(crate) const BEYOND_LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
-
-/// The most ends of carriers' copies that acknowledgements of one log name, beside the hub's own.
-const ENDS_MAX: usize = 32;
 
 /// A run of a log, by what doesn't change while it grows at its end: log, first sequence, the hash before it, and where
 /// the log has branches the first hash, too.
@@ -191,200 +188,6 @@ impl<S: Store> Engine<S> {
     /// Parts of a run that the hub doesn't have, as far as is known.
     fn waiting_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
         without(&[(run.from, run.to)], &self.received_of(log, run))
-    }
-
-    /// Whether a session's peer should hold a log's waiting entries.
-    fn should_hold(&self, session: SessionId, log: &LogName) -> bool {
-        let Some(link) = self.links.get(&LinkId(session.0)) else { return false };
-        let membership = &self.views.membership;
-        let own = log.author == self.device.id();
-        if link.peer == log.author && link.incarnation == Some(log.incarnation) {
-            return false;
-        }
-        if self.is_hub_device(&link.peer) {
-            return !self.is_hub();
-        }
-        if membership.is_revoked(&link.peer) {
-            return false;
-        }
-        // A device that lost its own entries gets them back from whoever has them.
-        if link.peer == log.author {
-            return true;
-        }
-        let Some(certificate) = membership.certificate(&link.peer) else { return false };
-        let same_stall = !certificate.stall.is_empty()
-            && membership.stall(&log.author) == Some(certificate.stall.as_str())
-            && certificate.scopes.allows(Scope::READ_SALES);
-        if same_stall {
-            return true;
-        }
-        if !certificate.scopes.allows(Scope::RELAY) || link.status.full || self.is_hub() {
-            return false;
-        }
-        // Towards an uplink anything goes; without one, own entries to as many carriers as the market wants.
-        (link.status.uplink && !self.has_uplink())
-            || (own && self.carriers(log).contains(&link.peer))
-            || self.next_hops(log).contains(&link.peer)
-    }
-
-    /// Sends waiting sealed entries to whoever should hold them, the newest first, as far as there is room.
-    pub(crate) fn push_custody(&mut self) {
-        if !self.custody.all_dirty && self.custody.dirty.is_empty() {
-            return;
-        }
-        let sessions: Vec<(SessionId, DeviceId)> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.greeted)
-            .map(|(link, state)| (SessionId(link.0), state.peer))
-            .collect();
-        if sessions.is_empty() {
-            return;
-        }
-        let dirty = std::mem::take(&mut self.custody.dirty);
-        let all = std::mem::take(&mut self.custody.all_dirty);
-        let logs: Vec<(LogName, Vec<Run>)> = self
-            .logs
-            .iter()
-            .filter(|(name, _)| name.lane.is_sealed() && (all || dirty.contains(name)))
-            .map(|(name, record)| (*name, record.runs.clone()))
-            .collect();
-        for (log, runs) in logs {
-            for run in runs.iter().rev() {
-                let waiting = self.waiting_of(&log, run);
-                for (session, peer) in &sessions {
-                    self.push_run_to(*session, *peer, &log, run, &waiting);
-                }
-            }
-        }
-    }
-
-    fn push_run_to(&mut self, session: SessionId, peer: DeviceId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
-        if self.custody.refusal(session, log).is_some() || !self.should_hold(session, log) {
-            return;
-        }
-        // An author that lost its entries gets all of them, received or not; others what they don't say they hold.
-        let wanted =
-            if peer == log.author { vec![(run.from, run.to)] } else { self.lacked_by(peer, log, run, waiting) };
-        if !wanted.is_empty() && !self.push_run(session, log, run, &wanted) {
-            self.custody.unfinished.insert(*log);
-        }
-    }
-
-    /// Of some ranges of a run, those that a neighbour doesn't say it holds.
-    fn lacked_by(&self, peer: DeviceId, log: &LogName, run: &Run, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
-        let held = self.custody.copies.get(log).and_then(|copies| copies.get(&peer));
-        match held {
-            // In a log with branches a sequence doesn't say which entry.
-            Some(held) if !self.logs.is_branched(log, run.from, run.to) => {
-                let held: Vec<(u64, u64)> = held.iter().map(|interval| (interval.from, interval.to)).collect();
-                without(ranges, &held)
-            }
-            _ => ranges.to_vec(),
-        }
-    }
-
-    /// Sends what of a run was not sent on this session yet: first what is newer than what was, then older. False where
-    /// the rest waits for room.
-    fn push_run(&mut self, session: SessionId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) -> bool {
-        let first = if self.logs.is_branched(log, run.from, run.to) {
-            let first = self.logs.entries(&self.overlay, log, run, run.from, run.from, 1);
-            self.guard(first).and_then(|first| Some(first.first()?.hash))
-        } else {
-            None
-        };
-        let key: RunKey = (*log, run.from, run.previous, first);
-        let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return true };
-        let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return true };
-        loop {
-            let sent = self.custody.sent.entry(session).or_default().get(&key).copied();
-            let (from, to, budget) = match sent {
-                None => (self.tail_start(log, run, oldest, newest), newest, NEWEST_BYTES * 4),
-                Some((_, high)) if high < newest => (high + 1, newest, NEWEST_BYTES * 4),
-                Some((low, _)) if low > oldest => {
-                    let room = self.replica.as_ref().map_or(0, |replica| replica.bulk_room(session));
-                    if room < OLDER_BYTES {
-                        return false;
-                    }
-                    (self.older_start(log, run, oldest, low - 1), low - 1, OLDER_BYTES * 2)
-                }
-                Some(_) => return true,
-            };
-            let Some(page) = self.page_through(log, run, from, to, budget) else { return true };
-            let last = page.last();
-            for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
-                if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
-                    self.send_key(session, log, run, needed);
-                }
-            }
-            let range = match sent {
-                None => (from, last),
-                Some((low, high)) => (low.min(from), high.max(last)),
-            };
-            // A page that ended early leaves a gap above it only while walking back; then the rest follows it.
-            let complete = last >= to || sent.is_none_or(|(_, high)| high < newest);
-            if let Some(replica) = &mut self.replica {
-                replica.send_custody(session, *log, page.encode());
-            }
-            let mut next = last;
-            while !complete && next < to {
-                let Some(page) = self.page_through(log, run, next + 1, to, budget) else { break };
-                next = page.last();
-                if let Some(replica) = &mut self.replica {
-                    replica.send_custody(session, *log, page.encode());
-                }
-            }
-            self.custody.sent.entry(session).or_default().insert(key, range);
-        }
-    }
-
-    /// Sends a key entry ahead of what it opens. A branch may use one that stands before it, on another run.
-    fn send_key(&mut self, session: SessionId, log: &LogName, run: &Run, key: u64) {
-        let runs = self.logs.get(log).map(|record| record.runs.clone()).unwrap_or_default();
-        let candidates = if run.from <= key { vec![*run] } else { runs };
-        for run in candidates.iter().filter(|run| run.from <= key && key <= run.to) {
-            if let Some(page) = self.page_through(log, run, key, key, NEWEST_BYTES)
-                && let Some(replica) = &mut self.replica
-            {
-                replica.send_custody(session, *log, page.encode());
-            }
-        }
-    }
-
-    /// A page that begins at `from` and, where it fits, reaches `to`. A page ends at a signature, and sales that shared
-    /// a commit share one: what lies after `to` up to the next signature goes along, or what lies before it never could.
-    fn page_through(&mut self, log: &LogName, run: &Run, from: u64, to: u64, budget: usize) -> Option<Page> {
-        let signed_by = to.saturating_add(SIGNED_EVERY).min(run.to);
-        let end = self.logs.page(&self.overlay, log, to, signed_by, Some(run), 128);
-        let end = self.guard(end)?.map_or(to, |page| page.last());
-        let page = self.logs.page(&self.overlay, log, from, end, Some(run), budget);
-        self.guard(page).flatten()
-    }
-
-    /// Where a first small page of the newest entries begins.
-    fn tail_start(&mut self, log: &LogName, run: &Run, oldest: u64, newest: u64) -> u64 {
-        self.start_within(log, run, oldest, newest, NEWEST_BYTES)
-    }
-
-    fn older_start(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64) -> u64 {
-        self.start_within(log, run, oldest, to, OLDER_BYTES)
-    }
-
-    /// The lowest sequence from which entries up to `to` fit `bytes`.
-    fn start_within(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64, bytes: usize) -> u64 {
-        let window = to.saturating_sub(500).max(oldest);
-        let chain = self.logs.entries(&self.overlay, log, run, window, to, 1024);
-        let mut left = bytes;
-        let mut start = to;
-        for held in self.guard(chain).unwrap_or_default().iter().rev() {
-            let length = held.entry.payload.length() + 16;
-            if length > left {
-                break;
-            }
-            left -= length;
-            start = held.sequence;
-        }
-        start
     }
 
     /// A sealed page to be kept until the hub has it.
@@ -589,189 +392,6 @@ impl<S: Store> Engine<S> {
         }
         if !held {
             self.refuse(session, log, RefusalCode::NotHeld, "not held");
-        }
-    }
-
-    /// The hub's word has come, from whoever passes it on.
-    pub(crate) fn acknowledged(&mut self, session: Option<SessionId>, message: &wire::Acknowledgement) {
-        use prost::Message;
-        let Some(market) = self.market else { return };
-        let Some(acknowledgement) = Acknowledgement::from_wire(message) else { return };
-        let log = acknowledgement.log;
-        let newer = self.custody.received.get(&log).is_none_or(|known| {
-            (acknowledgement.time, acknowledgement.intervals.len()) > (known.time, known.intervals.len())
-                || known.intervals != acknowledgement.intervals && acknowledgement.time >= known.time
-        });
-        // Only a hub's own signature counts, whoever says that the hub has it.
-        let by_hub = self.views.membership.role(&acknowledgement.hub) == Some(Role::Hub);
-        if !newer || !by_hub || acknowledgement.verify(&market.id).is_err() {
-            return;
-        }
-        let id = self.logs.id(&log);
-        let key = [b"a".as_slice(), id.as_bytes()].concat();
-        self.overlay.put(Table::Custody, key, message.encode_to_vec());
-        self.custody.received.insert(log, acknowledgement);
-        if log.author == self.device.id() {
-            self.received_changed(&log);
-        }
-        self.pass_on(log, session);
-        self.show_ends(log);
-    }
-
-    /// Passes the hub's word on: to the author, to whoever brought the entries, and to whoever holds copies.
-    fn pass_on(&mut self, log: LogName, except: Option<SessionId>) {
-        let Some(acknowledgement) = self.custody.received.get(&log) else { return };
-        let (time, message) = (acknowledgement.time, acknowledgement.to_wire());
-        let interested: Vec<SessionId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| link.greeted)
-            .filter(|(_, link)| {
-                link.peer == log.author
-                    || self.custody.brought.get(&log).is_some_and(|brought| brought.contains(&link.peer))
-                    || self.custody.copies.get(&log).is_some_and(|copies| copies.contains_key(&link.peer))
-            })
-            .map(|(link, _)| SessionId(link.0))
-            .filter(|session| Some(*session) != except)
-            .collect();
-        for session in interested {
-            self.tell(session, log, time, message.clone());
-        }
-    }
-
-    fn tell(&mut self, session: SessionId, log: LogName, time: u64, message: wire::Acknowledgement) {
-        let told = self.custody.told.entry((session, log)).or_insert(0);
-        if *told >= time {
-            return;
-        }
-        *told = time;
-        if let Some(replica) = &mut self.replica {
-            replica.acknowledge(session, message);
-        }
-    }
-
-    /// A peer asks what the hub has of these logs.
-    pub(crate) fn answer_acknowledgements(&mut self, session: SessionId, logs: &[LogName]) {
-        for log in logs {
-            if self.is_hub() {
-                if self.logs.get(log).is_some() {
-                    self.acknowledge_log(session, *log);
-                }
-            } else if let Some(acknowledgement) = self.custody.received.get(log) {
-                let (time, message) = (acknowledgement.time, acknowledgement.to_wire());
-                self.tell(session, *log, time, message);
-            }
-        }
-    }
-
-    /// The hub has more of a log than this carrier does, so its word can't show that what is held here is part of it: the
-    /// entry at the end goes towards the hub, which then names that place, too.
-    fn show_ends(&mut self, log: LogName) {
-        if log.author == self.device.id() || self.is_hub() {
-            return;
-        }
-        let Some(record) = self.logs.get(&log) else { return };
-        let intervals = self.custody.received.get(&log).map(|known| known.intervals.clone()).unwrap_or_default();
-        let beyond = |run: &Run| intervals.iter().any(|known| known.from <= run.to && run.to < known.to);
-        let runs: Vec<Run> = record.runs.iter().filter(|run| beyond(run)).copied().collect();
-        for run in runs {
-            if self.waiting_of(&log, &run).is_empty() {
-                continue;
-            }
-            let towards = self.links.iter().filter(|(_, link)| link.greeted).map(|(link, _)| SessionId(link.0));
-            let Some(session) = towards.into_iter().find(|session| self.should_hold(*session, &log)) else { return };
-            let page = self.logs.page(&self.overlay, &log, run.to, run.to, Some(&run), NEWEST_BYTES);
-            if let (Some(page), Some(replica)) = (self.guard(page).flatten(), &mut self.replica) {
-                replica.send_custody(session, log, page.encode());
-            }
-        }
-    }
-
-    /// A carrier brought what the hub has already, but its copy ends inside a received interval, so that the hub's word
-    /// can't free it: the entry at its end goes on towards the hub, which then names that place, too.
-    fn ask_for_end(&mut self, except: SessionId, log: LogName, end: Head) {
-        let named = |interval: &Interval| (interval.to, interval.hash) == (end.sequence, end.hash);
-        let known = self.custody.received.get(&log);
-        if known.is_none_or(|known| known.intervals.iter().any(named)) {
-            return;
-        }
-        let Some(record) = self.logs.get(&log) else { return };
-        let within = |run: &&Run| run.from <= end.sequence && end.sequence < run.to;
-        for run in record.runs.iter().filter(within).copied().collect::<Vec<_>>() {
-            let received = self.received_of(&log, &run);
-            if !received.iter().any(|(from, to)| (*from..=*to).contains(&end.sequence)) {
-                continue;
-            }
-            let page = self.logs.page(&self.overlay, &log, end.sequence, end.sequence, Some(&run), NEWEST_BYTES);
-            let Some(page) = self.guard(page).flatten() else { continue };
-            let towards: Vec<SessionId> = self
-                .links
-                .iter()
-                .filter(|(_, link)| link.greeted && (self.is_nearer(link) || self.is_hub_device(&link.peer)))
-                .map(|(link, _)| SessionId(link.0))
-                .filter(|session| *session != except)
-                .collect();
-            if let (Some(session), Some(replica)) = (towards.first(), &mut self.replica) {
-                replica.send_custody(*session, log, page.encode());
-            }
-        }
-    }
-
-    /// Hub: remembers where a carrier's copy of a log ends, if that isn't where an interval ends already.
-    fn note_end(&mut self, log: LogName, end: Head) {
-        if self.logs.get(&log).is_some_and(|record| record.runs.iter().any(|run| run.head() == end)) {
-            return;
-        }
-        let ends = self.custody.ends.entry(log).or_default();
-        if !ends.contains(&end) {
-            if ends.len() == ENDS_MAX {
-                ends.pop_front();
-            }
-            ends.push_back(end);
-        }
-    }
-
-    /// Hub: what it has of a log, as acknowledgements name it: each interval as far back as its entries chain, and up to
-    /// each place where a carrier's copy ends. Whoever holds less than the hub could not prove that its entries are
-    /// among those of a longer interval.
-    fn received_intervals(&mut self, log: &LogName) -> Vec<Interval> {
-        let Some(record) = self.logs.get(log) else { return Vec::new() };
-        let runs = record.runs.clone();
-        let ends = self.custody.ends.get(log).cloned().unwrap_or_default();
-        let mut intervals = BTreeSet::new();
-        for run in &runs {
-            let reach = self.logs.reach(&self.overlay, log, run);
-            let Some(from) = self.guard(reach) else { continue };
-            intervals.insert(Interval { from, ..run.interval() });
-            for end in ends.iter().filter(|end| run.from <= end.sequence && end.sequence < run.to) {
-                let entry = self.logs.entries(&self.overlay, log, run, end.sequence, end.sequence, 1);
-                if self.guard(entry).is_some_and(|entry| entry.first().is_some_and(|held| held.hash == end.hash)) {
-                    intervals.insert(Interval { from, to: end.sequence, hash: end.hash });
-                }
-            }
-        }
-        intervals.into_iter().take(INTERVALS_MAX).collect()
-    }
-
-    /// Hub: says all that it has of a log.
-    pub(crate) fn acknowledge_log(&mut self, session: SessionId, log: LogName) {
-        let Some(market) = self.market else { return };
-        let intervals = self.received_intervals(&log);
-        if intervals.is_empty() {
-            return;
-        }
-        let time = self.time();
-        let known = self.custody.received.get(&log);
-        if known.is_none_or(|known| known.intervals != intervals) {
-            let time = time.max(known.map_or(0, |known| known.time + 1));
-            let acknowledgement = Acknowledgement::sign(&self.device, &market.id, log, intervals, time);
-            self.acknowledged(None, &acknowledgement.to_wire());
-        }
-        if let Some(known) = self.custody.received.get(&log) {
-            let (time, message) = (known.time, known.to_wire());
-            // Said again to whoever sends again: its copy of the last one may be lost.
-            self.custody.told.remove(&(session, log));
-            self.tell(session, log, time, message);
         }
     }
 

@@ -1,0 +1,210 @@
+//! Handing over: who should hold a sealed log's waiting entries, and sending them, the newest first.
+
+use std::collections::BTreeSet;
+
+use stallmesh_protocol::certificate::Scope;
+use stallmesh_protocol::page::{Page, SIGNED_EVERY};
+use stallmesh_protocol::replica::SessionId;
+use stallmesh_protocol::{DeviceId, LogName};
+
+use super::{NEWEST_BYTES, OLDER_BYTES, RunKey, without};
+use crate::engine::Engine;
+use crate::engine::logs::Run;
+use crate::link::LinkId;
+use crate::store::Store;
+
+impl<S: Store> Engine<S> {
+    /// Whether a session's peer should hold a log's waiting entries.
+    pub(super) fn should_hold(&self, session: SessionId, log: &LogName) -> bool {
+        let Some(link) = self.links.get(&LinkId(session.0)) else { return false };
+        let membership = &self.views.membership;
+        let own = log.author == self.device.id();
+        if link.peer == log.author && link.incarnation == Some(log.incarnation) {
+            return false;
+        }
+        if self.is_hub_device(&link.peer) {
+            return !self.is_hub();
+        }
+        if membership.is_revoked(&link.peer) {
+            return false;
+        }
+        // A device that lost its own entries gets them back from whoever has them.
+        if link.peer == log.author {
+            return true;
+        }
+        let Some(certificate) = membership.certificate(&link.peer) else { return false };
+        let same_stall = !certificate.stall.is_empty()
+            && membership.stall(&log.author) == Some(certificate.stall.as_str())
+            && certificate.scopes.allows(Scope::READ_SALES);
+        if same_stall {
+            return true;
+        }
+        if !certificate.scopes.allows(Scope::RELAY) || link.status.full || self.is_hub() {
+            return false;
+        }
+        // Towards an uplink anything goes; without one, own entries to as many carriers as the market wants.
+        (link.status.uplink && !self.has_uplink())
+            || (own && self.carriers(log).contains(&link.peer))
+            || self.next_hops(log).contains(&link.peer)
+    }
+
+    /// Sends waiting sealed entries to whoever should hold them, the newest first, as far as there is room.
+    pub(crate) fn push_custody(&mut self) {
+        if !self.custody.all_dirty && self.custody.dirty.is_empty() {
+            return;
+        }
+        let sessions: Vec<(SessionId, DeviceId)> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.greeted)
+            .map(|(link, state)| (SessionId(link.0), state.peer))
+            .collect();
+        if sessions.is_empty() {
+            return;
+        }
+        let dirty = std::mem::take(&mut self.custody.dirty);
+        let all = std::mem::take(&mut self.custody.all_dirty);
+        let logs: Vec<(LogName, Vec<Run>)> = self
+            .logs
+            .iter()
+            .filter(|(name, _)| name.lane.is_sealed() && (all || dirty.contains(name)))
+            .map(|(name, record)| (*name, record.runs.clone()))
+            .collect();
+        for (log, runs) in logs {
+            for run in runs.iter().rev() {
+                let waiting = self.waiting_of(&log, run);
+                for (session, peer) in &sessions {
+                    self.push_run_to(*session, *peer, &log, run, &waiting);
+                }
+            }
+        }
+    }
+
+    fn push_run_to(&mut self, session: SessionId, peer: DeviceId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
+        if self.custody.refusal(session, log).is_some() || !self.should_hold(session, log) {
+            return;
+        }
+        // An author that lost its entries gets all of them, received or not; others what they don't say they hold.
+        let wanted =
+            if peer == log.author { vec![(run.from, run.to)] } else { self.lacked_by(peer, log, run, waiting) };
+        if !wanted.is_empty() && !self.push_run(session, log, run, &wanted) {
+            self.custody.unfinished.insert(*log);
+        }
+    }
+
+    /// Of some ranges of a run, those that a neighbour doesn't say it holds.
+    fn lacked_by(&self, peer: DeviceId, log: &LogName, run: &Run, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let held = self.custody.copies.get(log).and_then(|copies| copies.get(&peer));
+        match held {
+            // In a log with branches a sequence doesn't say which entry.
+            Some(held) if !self.logs.is_branched(log, run.from, run.to) => {
+                let held: Vec<(u64, u64)> = held.iter().map(|interval| (interval.from, interval.to)).collect();
+                without(ranges, &held)
+            }
+            _ => ranges.to_vec(),
+        }
+    }
+
+    /// Sends what of a run was not sent on this session yet: first what is newer than what was, then older. False where
+    /// the rest waits for room.
+    fn push_run(&mut self, session: SessionId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) -> bool {
+        let first = if self.logs.is_branched(log, run.from, run.to) {
+            let first = self.logs.entries(&self.overlay, log, run, run.from, run.from, 1);
+            self.guard(first).and_then(|first| Some(first.first()?.hash))
+        } else {
+            None
+        };
+        let key: RunKey = (*log, run.from, run.previous, first);
+        let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return true };
+        let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return true };
+        loop {
+            let sent = self.custody.sent.entry(session).or_default().get(&key).copied();
+            let (from, to, budget) = match sent {
+                None => (self.tail_start(log, run, oldest, newest), newest, NEWEST_BYTES * 4),
+                Some((_, high)) if high < newest => (high + 1, newest, NEWEST_BYTES * 4),
+                Some((low, _)) if low > oldest => {
+                    let room = self.replica.as_ref().map_or(0, |replica| replica.bulk_room(session));
+                    if room < OLDER_BYTES {
+                        return false;
+                    }
+                    (self.older_start(log, run, oldest, low - 1), low - 1, OLDER_BYTES * 2)
+                }
+                Some(_) => return true,
+            };
+            let Some(page) = self.page_through(log, run, from, to, budget) else { return true };
+            let last = page.last();
+            for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
+                if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
+                    self.send_key(session, log, run, needed);
+                }
+            }
+            let range = match sent {
+                None => (from, last),
+                Some((low, high)) => (low.min(from), high.max(last)),
+            };
+            // A page that ended early leaves a gap above it only while walking back; then the rest follows it.
+            let complete = last >= to || sent.is_none_or(|(_, high)| high < newest);
+            if let Some(replica) = &mut self.replica {
+                replica.send_custody(session, *log, page.encode());
+            }
+            let mut next = last;
+            while !complete && next < to {
+                let Some(page) = self.page_through(log, run, next + 1, to, budget) else { break };
+                next = page.last();
+                if let Some(replica) = &mut self.replica {
+                    replica.send_custody(session, *log, page.encode());
+                }
+            }
+            self.custody.sent.entry(session).or_default().insert(key, range);
+        }
+    }
+
+    /// Sends a key entry ahead of what it opens. A branch may use one that stands before it, on another run.
+    fn send_key(&mut self, session: SessionId, log: &LogName, run: &Run, key: u64) {
+        let runs = self.logs.get(log).map(|record| record.runs.clone()).unwrap_or_default();
+        let candidates = if run.from <= key { vec![*run] } else { runs };
+        for run in candidates.iter().filter(|run| run.from <= key && key <= run.to) {
+            if let Some(page) = self.page_through(log, run, key, key, NEWEST_BYTES)
+                && let Some(replica) = &mut self.replica
+            {
+                replica.send_custody(session, *log, page.encode());
+            }
+        }
+    }
+
+    /// A page that begins at `from` and, where it fits, reaches `to`. A page ends at a signature, and sales that shared
+    /// a commit share one: what lies after `to` up to the next signature goes along, or what lies before it never could.
+    pub(super) fn page_through(&mut self, log: &LogName, run: &Run, from: u64, to: u64, budget: usize) -> Option<Page> {
+        let signed_by = to.saturating_add(SIGNED_EVERY).min(run.to);
+        let end = self.logs.page(&self.overlay, log, to, signed_by, Some(run), 128);
+        let end = self.guard(end)?.map_or(to, |page| page.last());
+        let page = self.logs.page(&self.overlay, log, from, end, Some(run), budget);
+        self.guard(page).flatten()
+    }
+
+    /// Where a first small page of the newest entries begins.
+    fn tail_start(&mut self, log: &LogName, run: &Run, oldest: u64, newest: u64) -> u64 {
+        self.start_within(log, run, oldest, newest, NEWEST_BYTES)
+    }
+
+    fn older_start(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64) -> u64 {
+        self.start_within(log, run, oldest, to, OLDER_BYTES)
+    }
+
+    /// The lowest sequence from which entries up to `to` fit `bytes`.
+    fn start_within(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64, bytes: usize) -> u64 {
+        let window = to.saturating_sub(500).max(oldest);
+        let chain = self.logs.entries(&self.overlay, log, run, window, to, 1024);
+        let mut left = bytes;
+        let mut start = to;
+        for held in self.guard(chain).unwrap_or_default().iter().rev() {
+            let length = held.entry.payload.length() + 16;
+            if length > left {
+                break;
+            }
+            left -= length;
+            start = held.sequence;
+        }
+        start
+    }
+}

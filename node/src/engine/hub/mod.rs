@@ -1,0 +1,84 @@
+//! What a hub does: admits devices, writes checkpoints, settles. And what every device does with its word.
+
+mod admission;
+mod checkpoints;
+mod read_keys;
+mod settlement;
+mod statements;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use stallmesh_protocol::DeviceId;
+use stallmesh_protocol::certificate::{Certificate, Role};
+use stallmesh_protocol::membership::Position;
+use stallmesh_protocol::payload::{self};
+
+use super::logs::Run;
+use super::{Engine, Failure, FailureCode, META_CLOCK};
+use crate::hub::reconcile::Reconciliation;
+use crate::store::{Store, Table};
+
+pub(crate) use self::settlement::{judge, read_sale};
+pub(crate) use self::statements::open_statement;
+
+/// What a hub has worked out and would rather not work out again.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    /// Sales that were opened: opening costs more than everything else.
+    opened: BTreeMap<Position, payload::Sale>,
+    /// F over what was held then; gone when anything is written or changes its standing.
+    pub(crate) reconciled: Option<Arc<Reconciliation>>,
+}
+
+impl<S: Store> Engine<S> {
+    /// A checkpoint says what time it is: kept, so that a restart doesn't forget it.
+    pub(crate) fn witness_time(&mut self, time: u64) {
+        if self.is_hub() {
+            // A hub's own checkpoints are its own clock's word.
+            return;
+        }
+        self.clock.witness(time, self.now);
+        self.keep_time();
+    }
+
+    /// Keeps the trusted time, also while the hub is away: a restart must not turn it back.
+    pub(crate) fn keep_time(&mut self) {
+        if let Some(time) = self.clock.due_to_keep(self.now) {
+            self.overlay.put(Table::Meta, META_CLOCK, time.to_be_bytes());
+        }
+    }
+
+    /// What follows from a change of members, on every device.
+    pub(crate) fn after_refresh(&mut self) {
+        self.ensure_stall_key();
+        self.fetch_statements();
+        self.read_statements();
+        if self.is_hub() {
+            self.publish_waiting_statements();
+            self.schedule_checkpoint();
+        }
+        self.judge_joins();
+    }
+
+    pub(super) fn hub_certificate(&self) -> Result<Certificate, Failure> {
+        let own = self.device.id();
+        self.views
+            .membership
+            .certificate(&own)
+            .filter(|certificate| certificate.role == Role::Hub)
+            .cloned()
+            .ok_or_else(|| Failure::new(FailureCode::ENotHub, "only a hub can do that: ask the market's organiser"))
+    }
+
+    /// Every incarnation's heads of a device, as a revocation's line names them.
+    pub(crate) fn line_of(&self, device: DeviceId) -> stallmesh_protocol::membership::Line {
+        self.logs
+            .of_author(device)
+            .filter_map(|(name, record)| {
+                let head = record.main().map(Run::head).or_else(|| record.newest())?;
+                Some(((name.incarnation, name.lane), head))
+            })
+            .collect()
+    }
+}
