@@ -263,17 +263,8 @@ impl<S: Store> Engine<S> {
 
     /// Opens statements of the own stall that have arrived since, and closes what they settle.
     pub(crate) fn read_statements(&mut self) {
-        let own = self.device.id();
-        let Some(stall) = self.views.membership.stall(&own).map(str::to_owned) else { return };
-        let blobs: Vec<Hash> = self
-            .views
-            .settlements()
-            .iter()
-            .flat_map(|published| &published.message.statements)
-            .filter(|statement| statement.stall == stall)
-            .filter_map(|statement| Hash::try_from(statement.blob.as_slice()).ok())
-            .filter(|blob| !self.sales.settled.read.contains_key(blob))
-            .collect();
+        let Some((stall, mut blobs)) = self.own_statements() else { return };
+        blobs.retain(|blob| !self.sales.settled.read.contains_key(blob));
         if blobs.is_empty() {
             return;
         }

@@ -58,18 +58,21 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Asks for statements of the own stall that have not arrived.
-    pub(super) fn fetch_statements(&mut self) {
-        let own = self.device.id();
-        let Some(stall) = self.views.membership.stall(&own).map(str::to_owned) else { return };
-        let wanted: Vec<Hash> = self
-            .views
-            .settlements()
-            .iter()
-            .flat_map(|published| &published.message.statements)
+    /// The own stall's name, and every statement that was published for it.
+    pub(crate) fn own_statements(&self) -> Option<(String, Vec<Hash>)> {
+        let stall = self.views.membership.stall(&self.device.id())?.to_owned();
+        let settlements = self.views.settlements();
+        let statements = settlements.iter().flat_map(|published| &published.message.statements);
+        let blobs = statements
             .filter(|statement| statement.stall == stall)
             .filter_map(|statement| Hash::try_from(statement.blob.as_slice()).ok())
             .collect();
+        Some((stall, blobs))
+    }
+
+    /// Asks for statements of the own stall that have not arrived.
+    pub(super) fn fetch_statements(&mut self) {
+        let Some((_, wanted)) = self.own_statements() else { return };
         let now = self.now.monotonic_ms;
         for blob in wanted {
             let held = self.overlay.get(Table::Blobs, blob.as_bytes());
