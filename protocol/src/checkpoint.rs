@@ -569,7 +569,11 @@ impl CheckpointView {
 
 impl Coverage for CheckpointView {
     fn time_seen(&self, seen: &[u8; 8]) -> Option<u64> {
-        self.by_prefix.get(seen).and_then(|ordinal| self.chain.get(*ordinal as usize)).map(|(_, time)| *time)
+        self.ordinal_seen(seen).and_then(|ordinal| self.chain.get(ordinal as usize)).map(|(_, time)| *time)
+    }
+
+    fn ordinal_seen(&self, seen: &[u8; 8]) -> Option<u64> {
+        self.by_prefix.get(seen).copied()
     }
 
     fn covered_by(&self, log: &LogName, sequence: u64) -> Option<Covering> {

@@ -102,6 +102,8 @@ pub struct Covering {
 pub trait Coverage {
     /// Time of the checkpoint whose hash begins so.
     fn time_seen(&self, seen: &[u8; 8]) -> Option<u64>;
+    /// Its place in the chain.
+    fn ordinal_seen(&self, seen: &[u8; 8]) -> Option<u64>;
     /// The first checkpoint whose standing head of this log is at or after the sequence.
     fn covered_by(&self, log: &LogName, sequence: u64) -> Option<Covering>;
     /// The standing head of a log as of a checkpoint.
@@ -118,6 +120,10 @@ pub struct NoCoverage;
 
 impl Coverage for NoCoverage {
     fn time_seen(&self, _: &[u8; 8]) -> Option<u64> {
+        None
+    }
+
+    fn ordinal_seen(&self, _: &[u8; 8]) -> Option<u64> {
         None
     }
 

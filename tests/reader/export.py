@@ -2,11 +2,11 @@
 
 from collections import defaultdict
 
-from encoding import Bytes, decode, write_message
+from encoding import Bytes, decode, need, write_message
 from logs import KEPT_BY_ALL, MONEY, NOTHING, PUBLIC, SEALED, LogName, log_id, verify_page
 from members import (
-    CHECKPOINT, POLICY, SETTLE, Coverage, Fact, Head, Membership, leaf_holds, read_certificate, read_checkpoint,
-    read_fork_proof, read_judgement, read_leaf, skip_targets,
+    CHECKPOINT, INFINITE, POLICY, SETTLE, Coverage, Fact, Head, Membership, leaf_holds, read_certificate,
+    read_checkpoint, read_fork_proof, read_judgement, read_leaf, skip_targets,
 )
 from primitives import H, Refused, sized, u32
 from sealing import open_part
@@ -24,8 +24,8 @@ class Export:
         for offset, kind, record in self.records(data):
             try:
                 if kind == 1:
-                    self.root, self.market = record.take(32), None
-                    self.market = H("market", self.root, record.take(4))
+                    self.root, self.epoch = record.take(32), record.u32()
+                    self.market = H("market", self.root, u32(self.epoch))
                     record.finish()
                     if root is not None and root != self.root:
                         raise Refused("E_WRONG_MARKET", f"its root is {self.root.hex()}")
@@ -102,7 +102,9 @@ class Export:
                         self.checkpoints.append(fact._replace(message=read_checkpoint(payload)))
                     elif lane == 1 and entry.kind in (16, 21, 26):
                         name = {16: "Market", 21: "Policy", 26: "Settlement"}[entry.kind]
-                        self.said[entry.kind].append(fact._replace(message=decode(name, payload)))
+                        message = decode(name, payload)
+                        need(entry.kind != 16 or message["epoch"] == self.epoch, "another market's epoch")
+                        self.said[entry.kind].append(fact._replace(message=message))
                 except Refused:
                     continue  # kept, without effect
         self.proofs = [(log, sequence, at) for (log, sequence, _), at in by_log.items()]
@@ -147,16 +149,27 @@ class Export:
                 if link and numbers.get(link) != number:
                     self.problems.append(f"checkpoint {message['number']}: no checkpoint {number} is {link.hex()[:8]}")
 
-    def newest(self, kind, holds=lambda fact: True):
-        facts = [fact for fact in self.said[kind] if holds(fact)]
+    def rank(self, fact):
+        covering = self.coverage.covering(LogName(*fact.position[:3]), fact.position.sequence)
+        return (INFINITE if covering is None else covering, fact.position.hash)
+
+    def newest(self, facts):
         replaced = {hash for fact in facts for hash in fact.message["replaces"]}
+        return max((fact for fact in facts if fact.position.hash not in replaced), key=self.rank, default=None)
 
-        def rank(fact):
-            covering = self.coverage.covering(LogName(*fact.position[:3]), fact.position.sequence)
-            return (2**64 if covering is None else covering, fact.position.hash)
+    def fee_rates(self):
+        """(Ordinal of the checkpoint from which on it was known, rate), ascending."""
+        policies = [fact for fact in self.said[21] if self.membership.has_effect(fact, POLICY)]
+        rates = {}
+        for ordinal in sorted({self.rank(fact)[0] for fact in policies}):
+            known = [fact for fact in policies if self.rank(fact)[0] <= ordinal]
+            rates[ordinal] = self.newest(known).message["fee_rate"]
+        return list(rates.items())
 
-        facts = [fact for fact in facts if fact.position.hash not in replaced]
-        return max(facts, key=rank).message if facts else None
+    def known_rate(self, rates, seen):
+        ordinal = self.coverage.ordinals.get(seen, -1)
+        known = [rate for at, rate in rates if at <= ordinal] or [rate for _, rate in rates[:1]]
+        return known[-1] if known else ""
 
     def lies_within(self, position, head):
         known, at = self.logs[LogName(*position[:3])], head
@@ -176,8 +189,9 @@ class Export:
         return reached
 
     def settle(self):
-        market = self.newest(16, lambda fact: fact.position.author == self.root) or {"currency": ""}
-        policy = self.newest(21, lambda fact: self.membership.has_effect(fact, POLICY)) or {"fee_rate": ""}
+        market = self.newest([fact for fact in self.said[16] if fact.position.author == self.root])
+        currency = market.message["currency"] if market else ""
+        fee_rates = self.fee_rates()
         sales = {}
         for log in [log for log in self.logs if log.lane == 5]:
             connected = self.connected(log)
@@ -190,8 +204,9 @@ class Export:
                     if word is None and (entry.sequence, entry.hash) not in connected:
                         word = "orphan"
                     stall = certificate["stall"] if certificate else ""
-                    sales[position] = (stall, certificate, self.opened.get((position, MONEY)), word)
-        result = settle(sales, market["currency"], policy["fee_rate"])
+                    rate = self.known_rate(fee_rates, entry.seen)
+                    sales[position] = (stall, certificate, self.opened.get((position, MONEY)), word, rate)
+        result = settle(sales, currency)
         settlements = [fact for fact in self.said[26] if self.membership.has_effect(fact, SETTLE)]
         settlements.sort(key=lambda fact: fact.message["number"])
         self.check_closings(settlements)

@@ -77,8 +77,8 @@ def entry_name(at):
     return f"{at.author.hex()}/{at.incarnation.hex()}/{lane}/{at.sequence}/{at.hash.hex()}"
 
 
-def settle(sales, currency, fee_rate):
-    """`sales`: {position: (stall, newest certificate, payload or None, word why it doesn't stand or None)}."""
+def settle(sales, currency):
+    """`sales`: {position: (stall, newest certificate, payload or None, word why it doesn't stand or None, fee rate)}."""
     rows, states, groups = [], {}, {}
 
     def suspend(position, stall, reason, total):
@@ -89,7 +89,7 @@ def settle(sales, currency, fee_rate):
             rows.append((name, 0, "suspense:taken", currency, amount))
             rows.append((name, 1, f"suspense:{reason}", currency, -amount))
 
-    for position, (stall, certificate, payload, word) in sales.items():
+    for position, (stall, certificate, payload, word, fee_rate) in sales.items():
         try:
             sale = decode("Sale", payload) if payload is not None else None
         except Refused:
@@ -113,16 +113,16 @@ def settle(sales, currency, fee_rate):
         elif sale["mark"]:
             states[position] = (stall, "not_real")
         else:
-            groups.setdefault((stall, sale["sale"]), []).append((position, sale))
+            groups.setdefault((stall, sale["sale"]), []).append((position, sale, fee_rate))
     for (stall, _), group in groups.items():
-        (first, posted), *others = sorted(group, key=lambda claim: (claim[0].hash, claim[0]))
+        (first, posted, fee_rate), *others = sorted(group, key=lambda claim: (claim[0].hash, claim[0]))
         try:
             legs = post(posted, stall, fee_rate)
             rows += [(entry_name(first), leg, account, currency, amount) for leg, (account, amount) in enumerate(legs)]
             states[first] = (stall, "posted")
         except Wrong:
             suspend(first, stall, "doesnt_add_up", posted["total"])
-        for position, sale in others:
+        for position, sale, _ in others:
             if sale | {"receipt": 0} == posted | {"receipt": 0}:
                 states[position] = (stall, f"repeats\t{first.hash.hex()}")
             else:

@@ -583,8 +583,9 @@ async fn settle(directory: &Path, dry_run: bool, json: bool) -> Result<(), CliEr
     show(json, &settlement, |settlement| {
         let verb = if dry_run { "would post" } else { "posted" };
         println!(
-            "Settlement {} {verb} {} sales. Digest {}",
+            "Settlement {} {verb} {} sales, {} with those before it. Digest {}",
             settlement["number"],
+            settlement["newly_posted"],
             settlement["posted"],
             text(&settlement["digest"])
         );

@@ -145,7 +145,8 @@ impl<S: Store> Engine<S> {
         let currency = self.views.market().map(|market| market.currency.clone()).unwrap_or_default();
         let catalog = self.views.catalog().stall(stall);
         let catalog_version = catalog.map(|catalog| catalog.version().to_vec()).unwrap_or_default();
-        let mut message = payload::Sale { currency, catalog_version, ..payload::Sale::default() };
+        let policy_version = self.views.policy_version();
+        let mut message = payload::Sale { currency, catalog_version, policy_version, ..payload::Sale::default() };
         let mut views = Vec::with_capacity(order.lines.len());
         for (index, line) in order.lines.iter().enumerate() {
             let Some(product) = catalog.and_then(|catalog| catalog.get(&line.sku)) else {

@@ -27,7 +27,7 @@ use super::logs::{Held, HeldAncestry, Inserted, Logs, Run};
 use super::overlay::Overlay;
 use super::views::Views;
 use super::{Engine, Failure, FailureCode};
-use crate::hub::reconcile::{Reconciliation, Terms, reconcile};
+use crate::hub::reconcile::{Reconciliation, reconcile};
 use crate::store::{MemoryStore, Store};
 
 /// What an export begins with.
@@ -236,6 +236,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     }
     check_disclosures(&logs, &overlay, &contents.secrets)?;
     let ancestry = HeldAncestry { logs: &logs, overlay: &overlay };
+    let rates = views.fee_rates();
     let mut facts = Vec::new();
     let mut sales = Vec::new();
     for (name, record) in logs.on_lane(Lane::SALES) {
@@ -252,20 +253,17 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
                         total: sale.total,
                     });
                 }
-                facts.push(judge(&views, &ancestry, held, sale, connected));
+                facts.push(judge(&views, &ancestry, &rates, held, sale, connected));
             }
         }
     }
-    let terms = Terms {
-        currency: views.market().map(|market| market.currency.clone()).unwrap_or_default(),
-        fee_rate: views.policy().fee_rate,
-    };
+    let currency = views.market().map(|market| market.currency.clone()).unwrap_or_default();
     let published = views
         .settlements()
         .iter()
         .map(|published| (published.message.number, hex::encode(&published.message.digest)))
         .collect();
-    Ok(Recomputed { market, entries, reconciliation: reconcile(facts, &terms), published, sales })
+    Ok(Recomputed { market, entries, reconciliation: reconcile(facts, &currency), published, sales })
 }
 
 /// Where a secret's record begins, and the secret, by the part that it opens.

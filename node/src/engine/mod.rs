@@ -40,6 +40,7 @@ mod logs;
 mod market;
 mod overlay;
 mod peers;
+mod policies;
 mod request;
 mod sales;
 mod views;

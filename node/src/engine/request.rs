@@ -682,8 +682,10 @@ pub struct SettlementView {
     pub digest: String,
     /// Whether nothing was written.
     pub dry_run: bool,
-    /// Sales posted by it.
+    /// Sales posted so far, this settlement's among them.
     pub posted: usize,
+    /// Sales that it is the first to post.
+    pub newly_posted: usize,
     /// Statements by stall.
     pub statements: Vec<StatementView>,
     /// What could not be posted.

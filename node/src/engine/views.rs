@@ -164,7 +164,11 @@ impl Views {
                 }
             }
             (Lane::CONTROL, Kind::MARKET) if held.log.author == self.root => {
-                self.markets.push((written, payload::decode("market", bytes)?));
+                let message: payload::Market = payload::decode("market", bytes)?;
+                if MarketId::new(&self.root, message.epoch) != self.market {
+                    return Err(PayloadError::field("epoch", "is another market's"));
+                }
+                self.markets.push((written, message));
             }
             (Lane::CONTROL, Kind::POLICY) => {
                 self.policies.push((written, payload::decode("policy", bytes)?));
@@ -316,19 +320,12 @@ impl Views {
 
     /// The market, as the root's newest entry says it.
     pub(crate) fn market(&self) -> Option<&payload::Market> {
-        newest(&self.markets, |message| &message.replaces, &self.coverage)
+        newest(&self.markets, |message| &message.replaces, &self.coverage).map(|(_, message)| message)
     }
 
-    /// The policy in force.
-    pub(crate) fn policy(&self) -> payload::Policy {
-        let allowed: Vec<_> =
-            self.policies.iter().filter(|(written, _)| self.permits(written, Scope::POLICY).is_ok()).cloned().collect();
-        newest(&allowed, |message| &message.replaces, &self.coverage).cloned().unwrap_or_default()
-    }
-
-    /// Hashes of the policies that a new one replaces.
-    pub(crate) fn policies_in_force(&self) -> Vec<Hash> {
-        unreplaced(&self.policies, |message| &message.replaces).map(|(written, _)| written.at.hash).collect()
+    /// The policies that have effect, whether replaced or not.
+    pub(super) fn policies(&self) -> Vec<&(Written, payload::Policy)> {
+        self.policies.iter().filter(|(written, _)| self.permits(written, Scope::POLICY).is_ok()).collect()
     }
 
     /// Keys that sales are sealed to: one for each hub, its newest.
@@ -471,24 +468,30 @@ impl Views {
 }
 
 /// Among versions of one thing: the later covering checkpoint wins, an uncovered one counts as latest, then the hash.
-fn rank(written: &Written, coverage: &CheckpointView) -> (u64, Hash) {
+pub(super) fn rank(written: &Written, coverage: &CheckpointView) -> (u64, Hash) {
     let ordinal =
         coverage.covered_by(&written.at.log, written.at.sequence).map_or(u64::MAX, |covering| covering.ordinal);
     (ordinal, written.at.hash)
 }
 
-fn unreplaced<M>(all: &[(Written, M)], replaces: impl Fn(&M) -> &Vec<Vec<u8>>) -> impl Iterator<Item = &(Written, M)> {
+/// Those versions that no other one of them names as replaced.
+pub(super) fn unreplaced<'a, M: 'a>(
+    all: impl IntoIterator<Item = &'a (Written, M), IntoIter: Clone>,
+    replaces: impl Fn(&M) -> &Vec<Vec<u8>>,
+) -> impl Iterator<Item = &'a (Written, M)> {
+    let all = all.into_iter();
     let replaced: BTreeSet<Hash> = all
-        .iter()
+        .clone()
         .flat_map(|(_, message)| replaces(message).iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()))
         .collect();
-    all.iter().filter(move |(written, _)| !replaced.contains(&written.at.hash))
+    all.filter(move |(written, _)| !replaced.contains(&written.at.hash))
 }
 
-fn newest<'a, M>(
-    all: &'a [(Written, M)],
+/// The version that counts.
+pub(super) fn newest<'a, M: 'a>(
+    all: impl IntoIterator<Item = &'a (Written, M), IntoIter: Clone>,
     replaces: impl Fn(&M) -> &Vec<Vec<u8>>,
     coverage: &CheckpointView,
-) -> Option<&'a M> {
-    unreplaced(all, replaces).max_by_key(|(written, _)| rank(written, coverage)).map(|(_, message)| message)
+) -> Option<&'a (Written, M)> {
+    unreplaced(all, replaces).max_by_key(|(written, _)| rank(written, coverage))
 }

@@ -35,14 +35,7 @@ pub struct Fact {
     pub sale: Result<payload::Sale, String>,
     /// Why it has no effect.
     pub suspended: Option<String>,
-}
-
-/// The terms that sales are posted under.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Terms {
-    /// ISO 4217.
-    pub currency: String,
-    /// The market's share of a sale's net, in percent.
+    /// The market's share of its net, in percent, by the policy that its author knew; empty for none.
     pub fee_rate: String,
 }
 
@@ -83,8 +76,8 @@ pub fn entry_name(at: &Position) -> String {
     format!("{}/{}/{}/{}/{}", at.log.author, at.log.incarnation, at.log.lane, at.sequence, at.hash)
 }
 
-/// Computes F over a set of facts.
-pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconciliation {
+/// Computes F over a set of facts, in a market of this currency (ISO 4217).
+pub fn reconcile(facts: impl IntoIterator<Item = Fact>, currency: &str) -> Reconciliation {
     // By position: repetitions fall together, order is forgotten.
     let facts: BTreeMap<Position, Fact> = facts.into_iter().map(|fact| (fact.at, fact)).collect();
     let mut result = Reconciliation::default();
@@ -102,7 +95,7 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
                 suspense(&word, reason.clone(), sale.total)
             }
             (Ok(sale), None, None) => suspense("not_member", "its author belongs to no stall".into(), sale.total),
-            (Ok(sale), None, Some(stall)) => match check(sale, terms) {
+            (Ok(sale), None, Some(stall)) => match check(sale, currency) {
                 Err(problem) => suspense("doesnt_add_up", problem, sale.total),
                 Ok(()) if sale.mark != 0 => Outcome::NotReal,
                 Ok(()) => {
@@ -116,7 +109,7 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
     for ((stall, _), mut claims) in by_sale {
         claims.sort_by_key(|(fact, _)| (fact.at.hash, fact.at));
         let Some((first, posted)) = claims.first().copied() else { continue };
-        match post(first, posted, &stall, terms) {
+        match post(first, posted, &stall, currency) {
             Ok(rows) => {
                 result.rows.extend(rows);
                 result.outcomes.insert(first.at, (Some(stall.clone()), Outcome::Posted));
@@ -154,7 +147,7 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, terms: &Terms) -> Reconc
         .collect();
     for (at, reason, amount) in suspended {
         let legs = vec![(Account::Suspense("taken".into()), amount), (Account::Suspense(reason), -amount)];
-        if let Ok(rows) = posting(&entry_name(&at), &terms.currency, legs) {
+        if let Ok(rows) = posting(&entry_name(&at), currency, legs) {
             result.rows.extend(rows);
         }
     }
@@ -186,9 +179,9 @@ pub fn is_in_range(sale: &payload::Sale) -> bool {
 }
 
 /// What must hold of every sale.
-fn check(sale: &payload::Sale, terms: &Terms) -> Result<(), String> {
-    if sale.currency != terms.currency {
-        return Err(format!("E_CURRENCY: {} in a market of {}", sale.currency, terms.currency));
+fn check(sale: &payload::Sale, currency: &str) -> Result<(), String> {
+    if sale.currency != currency {
+        return Err(format!("E_CURRENCY: {} in a market of {}", sale.currency, currency));
     }
     if sale.sale.len() != 16 || sale.lines.is_empty() {
         return Err("E_DECODE: no sale id, or no lines".into());
@@ -234,7 +227,7 @@ fn same_content(one: &payload::Sale, other: &payload::Sale) -> bool {
     plain(one) == plain(other)
 }
 
-fn post(fact: &Fact, sale: &payload::Sale, stall: &str, terms: &Terms) -> Result<Vec<Row>, String> {
+fn post(fact: &Fact, sale: &payload::Sale, stall: &str, currency: &str) -> Result<Vec<Row>, String> {
     // Each amount is in range; what they make together must be, too.
     let signed = |amount: i128| match i64::try_from(amount) {
         Ok(amount) if amount.unsigned_abs() <= money::AMOUNT_MAX => Ok(amount),
@@ -259,7 +252,7 @@ fn post(fact: &Fact, sale: &payload::Sale, stall: &str, terms: &Terms) -> Result
     }
     add(Account::Rounding, -i128::from(sale.cash_rounding));
     let net = i128::from(sale.total) - i128::from(sale.tax) - i128::from(sale.cash_rounding);
-    let rate = money::decimal(if terms.fee_rate.is_empty() { "0" } else { &terms.fee_rate })
+    let rate = money::decimal(if fact.fee_rate.is_empty() { "0" } else { &fact.fee_rate })
         .map_err(|error| error.to_string())?;
     // What is below zero has no share.
     let fee = i128::from(money::percentage(u64::try_from(net).unwrap_or(0), rate).map_err(|error| error.to_string())?);
@@ -267,7 +260,7 @@ fn post(fact: &Fact, sale: &payload::Sale, stall: &str, terms: &Terms) -> Result
     add(Account::StallPayable(stall.to_owned()), fee - net);
     let legs = legs.into_iter().map(|(account, amount)| Ok((account, signed(amount)?)));
     let legs = legs.collect::<Result<_, String>>()?;
-    posting(&entry_name(&fact.at), &terms.currency, legs).map_err(|error| error.to_string())
+    posting(&entry_name(&fact.at), currency, legs).map_err(|error| error.to_string())
 }
 
 impl Reconciliation {

@@ -89,6 +89,7 @@ pub(crate) fn sale() -> payload::Sale {
         catalog_version: vec![1; 8],
         relies_on: vec![position(3)],
         refundable_until: MORNING,
+        policy_version: vec![2; 8],
         ..Default::default()
     }
 }

@@ -36,13 +36,16 @@ struct Log {
     entries: Vec<Entry>,
     heads: Vec<Head>,
     disclosures: Vec<Vec<u8>>,
+    /// The checkpoint that its author has seen.
+    seen: [u8; 8],
 }
 
 impl Log {
     fn open(who: u8, incarnation: u8, lane: Lane) -> Self {
         let name = LogName { author: key(who).id(), incarnation: Incarnation::from_bytes([incarnation; 16]), lane };
         let writer = LogWriter::open(&market(), name);
-        let mut log = Log { who, writer, entries: Vec::new(), heads: vec![Head::EMPTY], disclosures: Vec::new() };
+        let (entries, heads, disclosures) = (Vec::new(), vec![Head::EMPTY], Vec::new());
+        let mut log = Log { who, writer, entries, heads, disclosures, seen: [0; 8] };
         log.public(Kind::OPENING, encode(&payload::Opening::default()));
         if lane.is_sealed() {
             let hub = SealKey::from_secret(&[HUB; 32]).unwrap().public();
@@ -61,7 +64,7 @@ impl Log {
     }
 
     fn append(&mut self, kind: Kind, payload: Payload) -> Head {
-        let appended = self.writer.append(&key(self.who), self.time(), [0; 8], kind, payload).unwrap();
+        let appended = self.writer.append(&key(self.who), self.time(), self.seen, kind, payload).unwrap();
         self.entries.push(appended.entry);
         self.heads.push(appended.head);
         appended.head
@@ -79,7 +82,7 @@ impl Log {
             sequence: head.sequence + 1,
             previous: head.hash,
             timestamp: self.time(),
-            seen: [0; 8],
+            seen: self.seen,
             kind,
         };
         let mut payload = Payload::default().with(Part::Money, self.day_key().seal(&at, Part::Money, money).unwrap());
@@ -200,6 +203,11 @@ impl Market {
             let proven = ProvenLeaf { checkpoint: head.hash, log, leaf: leaf.clone(), path };
             self.records.push((4, proven.to_bytes()));
         }
+    }
+
+    /// What an entry says that was written after the newest checkpoint was seen.
+    fn seen(&self) -> [u8; 8] {
+        self.view.latest().unwrap().1.prefix()
     }
 
     fn page(&mut self, log: &Log, first: usize, last: usize) {
@@ -407,6 +415,32 @@ fn readmitted() -> Market {
     market
 }
 
+/// The market's fee changes while a stall sells: each sale is charged by what its author had seen.
+fn charged() -> Market {
+    let mut market = Market::open();
+    let mut owner = Log::open(OWNER, 0xa3, Lane::SALES);
+    owner.sell(&sale("before it saw anything", 10_000, 1, 1));
+    market.check(&[(&market.control.clone(), 2)]);
+    owner.sell(&sale("before it saw the first", 10_001, 1, 1));
+    owner.seen = market.seen();
+    owner.sell(&sale("told of the first", 10_002, 1, 1));
+    market.check(&[(&market.control.clone(), 4)]);
+    owner.sell(&sale("not told of the second", 10_003, 1, 1));
+    owner.seen = market.seen();
+    owner.sell(&sale("told of the second", 10_004, 1, 1));
+    let message = payload::Policy {
+        fee_rate: "9".into(),
+        replaces: vec![market.control.heads[3].hash.as_bytes().to_vec()],
+        ..Default::default()
+    };
+    market.control.public(Kind::POLICY, encode(&message));
+    owner.sell(&sale("under a policy that no checkpoint covers", 10_005, 1, 1));
+    owner.seen = [9; 8];
+    owner.sell(&sale("after a checkpoint that nobody knows", 10_006, 1, 1));
+    market.whole(&owner);
+    market
+}
+
 /// (Name, root key, export)
 pub(crate) fn exports() -> Vec<(&'static str, DeviceId, Vec<u8>)> {
     [
@@ -415,6 +449,7 @@ pub(crate) fn exports() -> Vec<(&'static str, DeviceId, Vec<u8>)> {
         ("a forked device", forked(true)),
         ("a forked device of which no checkpoint had named anything", forked(false)),
         ("a forked device's other life is admitted again", readmitted()),
+        ("a fee that changes", charged()),
     ]
     .map(|(name, market)| {
         let (root, export) = market.export();

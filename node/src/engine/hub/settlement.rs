@@ -13,12 +13,13 @@ use stallmesh_protocol::{Hash, Kind, Lane, LogName};
 use super::statements::{chunked, waiting_key};
 use crate::engine::author::Parts;
 use crate::engine::logs::{Held, Run};
+use crate::engine::policies::FeeRates;
 use crate::engine::views::{Views, position};
 use crate::engine::{
     Engine, EngineError, Failure, FailureCode, LedgerView, Notice, SettlementView, StatementView, SuspenseView,
 };
 use crate::hub::ledger::{Row, balances, sums};
-use crate::hub::reconcile::{FUNCTION_VERSION, Fact, Outcome, Reconciliation, Terms, batch, entry_name, reconcile};
+use crate::hub::reconcile::{FUNCTION_VERSION, Fact, Outcome, Reconciliation, batch, entry_name, reconcile};
 use crate::hub::statement::{CoveredLog, Statement};
 use crate::store::{Store, Table};
 
@@ -26,17 +27,15 @@ use crate::store::{Store, Table};
 const INPUT_BYTES_MAX: usize = 48 * 1024;
 
 impl<S: Store> Engine<S> {
-    fn terms(&self) -> Terms {
-        Terms {
-            currency: self.views.market().map(|market| market.currency.clone()).unwrap_or_default(),
-            fee_rate: self.views.policy().fee_rate,
-        }
+    fn currency(&self) -> String {
+        self.views.market().map(|market| market.currency.clone()).unwrap_or_default()
     }
 
     /// Every sale that is held, opened and judged.
     pub(crate) fn facts(&mut self) -> Vec<Fact> {
         let logs: Vec<(LogName, Vec<Run>)> =
             self.logs.on_lane(Lane::SALES).map(|(name, record)| (*name, record.runs.clone())).collect();
+        let rates = self.views.fee_rates();
         let mut facts = Vec::new();
         for (name, runs) in logs {
             for run in runs {
@@ -45,7 +44,7 @@ impl<S: Store> Engine<S> {
                 let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX);
                 for held in self.guard(chain).unwrap_or_default() {
                     if held.entry.kind == Kind::SALE {
-                        facts.push(self.fact(&held, connected));
+                        facts.push(self.fact(&held, connected, &rates));
                     }
                 }
             }
@@ -53,7 +52,7 @@ impl<S: Store> Engine<S> {
         facts
     }
 
-    fn fact(&mut self, held: &Held, connected: bool) -> Fact {
+    fn fact(&mut self, held: &Held, connected: bool, rates: &FeeRates) -> Fact {
         let at = position(held);
         let sale = match self.books.opened.get(&at) {
             Some(sale) => Ok(sale.clone()),
@@ -63,7 +62,7 @@ impl<S: Store> Engine<S> {
         if let Ok(sale) = &sale {
             self.books.opened.entry(at).or_insert_with(|| sale.clone());
         }
-        judge(&self.views, &self.ancestry(), held, sale, connected)
+        judge(&self.views, &self.ancestry(), rates, held, sale, connected)
     }
 
     /// F over all that is held now; computed once for each change.
@@ -71,7 +70,7 @@ impl<S: Store> Engine<S> {
         if let Some(known) = &self.books.reconciled {
             return known.clone();
         }
-        let result = Arc::new(reconcile(self.facts(), &self.terms()));
+        let result = Arc::new(reconcile(self.facts(), &self.currency()));
         self.books.reconciled = Some(result.clone());
         result
     }
@@ -134,7 +133,7 @@ impl<S: Store> Engine<S> {
             self.checkpoint();
         }
         let market = self.market.ok_or_else(|| Failure::new(FailureCode::ENotMember, "no market"))?;
-        let terms = self.terms();
+        let currency = self.currency();
         let result = self.reconciled();
         let (last, previous, published) = self.published_rows();
         let rows = batch(&result.rows, &published);
@@ -149,7 +148,7 @@ impl<S: Store> Engine<S> {
                 number,
                 &digest.to_string(),
                 stall,
-                &terms.currency,
+                &currency,
                 &result,
                 &rows,
                 covered,
@@ -160,6 +159,7 @@ impl<S: Store> Engine<S> {
             digest: digest.to_string(),
             dry_run,
             posted: result.posted(),
+            newly_posted: newly_posted(&result, &published),
             statements: statements
                 .iter()
                 .map(|statement| StatementView {
@@ -267,6 +267,14 @@ impl<S: Store> Engine<S> {
     }
 }
 
+/// How many sales are posted that no published row is about, unless as suspense.
+fn newly_posted(result: &Reconciliation, published: &[Row]) -> usize {
+    let known: BTreeSet<&str> =
+        published.iter().filter(|row| !row.account.starts_with("suspense:")).map(|row| row.entry.as_str()).collect();
+    let posted = result.outcomes.iter().filter(|(_, (_, outcome))| *outcome == Outcome::Posted);
+    posted.filter(|(at, _)| !known.contains(entry_name(at).as_str())).count()
+}
+
 /// Reads a sale's money part.
 pub(crate) fn read_sale(bytes: &[u8]) -> Result<payload::Sale, String> {
     payload::decode("sale", bytes).map_err(|error| error.to_string())
@@ -276,6 +284,7 @@ pub(crate) fn read_sale(bytes: &[u8]) -> Result<payload::Sale, String> {
 pub(crate) fn judge(
     views: &Views,
     ancestry: &dyn Ancestry,
+    rates: &FeeRates,
     held: &Held,
     sale: Result<payload::Sale, String>,
     connected: bool,
@@ -291,7 +300,8 @@ pub(crate) fn judge(
         _ => None,
     };
     let stall = certificate.map(|certificate| certificate.stall.clone()).filter(|stall| !stall.is_empty());
-    Fact { at, stall, sale, suspended }
+    let fee_rate = rates.known_to(&held.entry.seen, &views.coverage);
+    Fact { at, stall, sale, suspended, fee_rate }
 }
 
 /// A published batch, as it is kept.

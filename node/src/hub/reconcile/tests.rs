@@ -6,10 +6,6 @@ use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogName};
 use super::*;
 use crate::hub::ledger::sums;
 
-fn terms() -> Terms {
-    Terms { currency: "EUR".into(), fee_rate: "5".into() }
-}
-
 fn sale(id: u8, price: u64, quantity: u64) -> payload::Sale {
     let total = price * quantity;
     let tax = total / 6;
@@ -52,6 +48,7 @@ fn fact(author: u8, sequence: u64, sale: payload::Sale) -> Fact {
         stall: Some(format!("stall-{}", author % 3)),
         sale: Ok(sale),
         suspended: None,
+        fee_rate: "5".into(),
     }
 }
 
@@ -89,8 +86,8 @@ proptest! {
             (Just(facts), Just(twice).prop_shuffle())
         })
     ) {
-        let once = reconcile(facts.clone(), &terms());
-        let shuffled = reconcile(order.iter().map(|index| facts[*index].clone()), &terms());
+        let once = reconcile(facts.clone(), "EUR");
+        let shuffled = reconcile(order.iter().map(|index| facts[*index].clone()), "EUR");
         prop_assert_eq!(once.canonical_bytes(), shuffled.canonical_bytes());
         prop_assert!(sums(&once.rows).values().all(|sum| *sum == 0));
         // Every entry has an outcome: nothing is dropped.
@@ -106,8 +103,8 @@ proptest! {
     #[test]
     fn batches_add_up_to_the_whole_in_any_grouping(facts in prop::collection::vec(any_fact(), 0..30), cut in 0_usize..30) {
         let cut = cut.min(facts.len());
-        let first = reconcile(facts[..cut].to_vec(), &terms());
-        let whole = reconcile(facts, &terms());
+        let first = reconcile(facts[..cut].to_vec(), "EUR");
+        let whole = reconcile(facts, "EUR");
         let one = batch(&first.rows, &[]);
         let two = batch(&whole.rows, &one);
         prop_assert!(sums(&two).values().all(|sum| *sum == 0));
@@ -126,7 +123,7 @@ proptest! {
 fn a_cash_sale_is_posted_as_the_ledgers_documentation_says() {
     let mut sale = sale(2, 1200, 1);
     sale.tenders[0].kind = 1;
-    let result = reconcile([fact(0, 1, sale)], &terms());
+    let result = reconcile([fact(0, 1, sale)], "EUR");
     let amounts: Vec<(&str, i64)> = result.rows.iter().map(|row| (row.account.as_str(), row.amount)).collect();
     assert_eq!(
         amounts,
@@ -136,14 +133,14 @@ fn a_cash_sale_is_posted_as_the_ledgers_documentation_says() {
 
 #[test]
 fn the_same_sale_from_two_copies_of_a_disk_is_posted_once() {
-    let result = reconcile([fact(0, 1, sale(1, 500, 1)), fact(3, 1, sale(1, 500, 1))], &terms());
+    let result = reconcile([fact(0, 1, sale(1, 500, 1)), fact(3, 1, sale(1, 500, 1))], "EUR");
     assert_eq!(result.posted(), 1);
     assert!(result.outcomes.values().any(|(_, outcome)| matches!(outcome, Outcome::Repeats(_))));
 }
 
 #[test]
 fn one_id_with_two_contents_leaves_one_in_suspense() {
-    let result = reconcile([fact(0, 1, sale(1, 500, 1)), fact(0, 2, sale(1, 700, 1))], &terms());
+    let result = reconcile([fact(0, 1, sale(1, 500, 1)), fact(0, 2, sale(1, 700, 1))], "EUR");
     assert_eq!(result.posted(), 1);
     let reasons: Vec<_> = result
         .outcomes
