@@ -5,6 +5,7 @@ mod away;
 mod explained;
 mod joining;
 mod orders;
+mod renewal;
 mod urgent;
 
 use stallmesh_node::engine::{Answer, Request, SaleState, recompute};

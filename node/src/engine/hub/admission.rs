@@ -6,6 +6,7 @@ use stallmesh_protocol::join::{JoinBy, JoinRequest, commitment, short_code};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{Hash, Kind, Lane};
 
+use super::renewal::SLOW_CLOCK_MS;
 use crate::engine::join::Asking;
 use crate::engine::{Engine, Failure, FailureCode, InviteOrder, JoinRequestView, Notice};
 use crate::store::Store;
@@ -182,8 +183,7 @@ impl<S: Store> Engine<S> {
             stall,
             name,
             scopes,
-            // Entries that it wrote with a clock a little behind still fall inside.
-            not_before: own.not_before.max(self.time().saturating_sub(12 * 3_600_000)),
+            not_before: own.not_before.max(self.time().saturating_sub(SLOW_CLOCK_MS)),
             not_after: not_after.min(own.not_after),
             seal_key: request.seal_key,
             invite,
