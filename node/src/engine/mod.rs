@@ -245,6 +245,9 @@ pub struct Engine<S> {
     received_bytes: u64,
     /// Hub: when each waiting request came, and what it said.
     asking: BTreeMap<Hash, join::Asking>,
+    /// Hub: requests that this run has judged. Should its word have no effect, for whatever is held against this hub, it
+    /// isn't repeated whenever something changes.
+    judged: BTreeSet<Hash>,
 }
 
 /// What replication sees of the logs.
@@ -350,6 +353,7 @@ impl<S: Store> Engine<S> {
             sent_bytes: 0,
             received_bytes: 0,
             asking: BTreeMap::new(),
+            judged: BTreeSet::new(),
             overlay,
         };
         for address in engine.settings.peers.clone() {

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use stallmesh_node::engine::{Answer, ExplainSubject, FailureCode, Request};
+use stallmesh_node::engine::{Answer, ExplainSubject, FailureCode, InviteOrder, PolicyView, Request};
 use stallmesh_node::link::Road;
 use stallmesh_protocol::{DeviceId, Kind, Lane, payload};
 use stallmesh_tests::simulation::hostile::written_log;
-use stallmesh_tests::simulation::{OPENING_MS, Simulation};
+use stallmesh_tests::simulation::{OPENING_MS, Simulation, market_order};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
@@ -288,16 +288,89 @@ fn a_hub_near_its_certificates_end_says_so_and_renews_it_where_it_holds_the_root
 }
 
 #[test]
-fn near_the_end_of_the_hubs_own_certificate_nobody_is_renewed_again_and_again() {
-    let mut market = Simulation::market_for(67, 2, 120 * DAY);
+fn near_the_end_of_the_hubs_own_certificate_all_end_with_it_and_nobody_is_renewed_again_and_again() {
+    let mut market = Simulation::market_for(67, 2, 50 * DAY);
     market.run_for(5_000);
     let (ends, first) = (valid_until(&mut market, 0), certificates(&mut market));
-    assert_eq!(valid_until(&mut market, 2), ends, "the hub can't give more than it has");
     for _ in 0..17 {
         market.sleep(5 * DAY);
         market.run_for(20_000);
         market.sell(2, &format!("{}", market.now));
         market.run_for(10_000);
     }
-    assert_eq!(certificates(&mut market), first);
+    // For fifty days more after 35, and for the rest of the hub's 90 after 70.
+    assert_eq!(certificates(&mut market) - first, 3 * 2);
+    for index in 1..4 {
+        assert_eq!(valid_until(&mut market, index), ends);
+    }
+}
+
+#[test]
+fn a_hub_whose_word_has_no_effect_any_more_does_not_repeat_it() {
+    let mut market = Simulation::market_for(68, 2, 30 * MINUTE);
+    // What a checkpoint has named by now stands for good.
+    market.run_for(10_000);
+    let first = certificates(&mut market);
+    let second = market.fork_device(0);
+    for (index, fee_rate) in [(0, "6"), (second, "7")] {
+        let policy = PolicyView { fee_rate: fee_rate.into(), ..market_order().policy };
+        assert_eq!(market.ask(index, Request::SetPolicy(policy)), Answer::Done);
+    }
+    market.until("it is caught", 60_000, |market| state(market, 0, 0) == "quarantined");
+    market.kill(second);
+    market.run_for(18 * MINUTE);
+    for _ in 0..300 {
+        market.run_for(1_000);
+        assert!(certificates(&mut market) <= first + 3, "one for each");
+    }
+    assert_eq!(certificates(&mut market), first + 3, "it does try");
+    assert_eq!(state(&mut market, 0, 0), "quarantined");
+}
+
+#[test]
+fn a_member_whose_certificate_ended_a_few_hours_ago_still_gets_everything() {
+    let mut market = Simulation::market_for(69, 3, 2 * HOUR);
+    market.run_for(5_000);
+    market.partition(&[&[2], &[1, 3, 4]]);
+    market.publish_at(3, 77);
+    // Renewed once, for it was heard of in its first life; so its second one ends in the fourth hour.
+    hours_pass(&mut market, 8);
+    market.uplink(1, false);
+    market.heal();
+    market.until("it has what it missed", 60_000, |market| price(market, 2, "stall-2") == 177);
+    for at in 0..5 {
+        assert_eq!(state(&mut market, at, 2), "expired", "at node {at}");
+    }
+}
+
+#[test]
+fn a_hub_whose_own_certificate_has_ended_lets_requests_wait_until_it_is_renewed() {
+    let mut market = Simulation::market_for(70, 1, 40 * DAY);
+    let order = InviteOrder {
+        role: "gateway".into(),
+        stall: String::new(),
+        name: "late".into(),
+        expires_ms: 200 * DAY,
+        valid_ms: 200 * DAY,
+    };
+    let Answer::Invite(invite) = market.ask(0, Request::CreateInvite(order)) else { panic!("no invite") };
+    for _ in 0..19 {
+        market.sleep(5 * DAY);
+        market.run_for(20_000);
+    }
+    assert_eq!(state(&mut market, 0, 0), "expired");
+    let first = certificates(&mut market);
+    let late = market.add();
+    assert_eq!(market.ask(late, Request::Join { invite, name: String::new() }), Answer::Done);
+    market.run_for(20_000);
+    assert_eq!((market.status(late).role.as_str(), certificates(&mut market)), ("none", first));
+    market.kill(0);
+    market.nodes[0].holds_root_key = true;
+    market.start(0);
+    // What that invite gave is over, for it ended with the hub's first certificate.
+    market.until("it is told so", 60_000, |market| market.status(late).notices.join("\n").contains("that is over"));
+    assert_eq!(state(&mut market, 0, 0), "valid");
+    let newcomer = market.add();
+    market.invite(newcomer, "newcomer");
+    market.until("a new one is let in", 60_000, |market| market.status(newcomer).role == "stall");
 }

@@ -92,9 +92,12 @@ impl<S: Store> Engine<S> {
     pub(crate) fn admit_request(&mut self, message: &payload::JoinRequest) {
         let (Some(market), Some(opening)) = (self.market, self.opening_key.clone()) else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
-        let answered =
-            self.views.refusal(&id).is_some() || self.asking.contains_key(&id) || self.request_is_granted(&id);
-        if answered {
+        let answered = self.views.refusal(&id).is_some()
+            || self.asking.contains_key(&id)
+            || self.judged.contains(&id)
+            || self.request_is_granted(&id);
+        // A hub whose own certificate has ended says nothing that counts: requests wait until it is renewed.
+        if answered || !self.is_valid_now(&self.device.id()) {
             return;
         }
         let (_, request) = match JoinRequest::open(message, &market.id, &opening) {
@@ -102,6 +105,7 @@ impl<S: Store> Engine<S> {
             // Not for this hub, or nobody's: another hub may be able to.
             Err(error) => return tracing::debug!(%error, "a join request that can't be opened"),
         };
+        self.judged.insert(id);
         let verdict = match &request.by {
             JoinBy::Invite(bytes) => self.admit_by_invite(id, &request, bytes),
             JoinBy::Asking { .. } => self.challenge(id, &request),
@@ -176,6 +180,9 @@ impl<S: Store> Engine<S> {
         let own = self.hub_certificate().map_err(|failure| failure.detail)?;
         if name.len() > NAME_MAX || name.chars().any(stallmesh_protocol::certificate::is_unprintable) {
             return Err("its name is too long, or has characters that don't print".into());
+        }
+        if not_after < self.time() {
+            return Err("it is for a time that is over: ask the organiser for a new invite".into());
         }
         let certificate = Certificate {
             device: request.device,
