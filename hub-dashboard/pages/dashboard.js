@@ -17,6 +17,8 @@ const money = (minor, code = currency) => {
   return code ? `${value} ${code}` : value;
 };
 
+const moment = (milliseconds) => `${new Date(milliseconds).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
+
 const row = (...cells) => {
   const line = document.createElement('tr');
   for (const cell of cells) {
@@ -59,6 +61,7 @@ const showStatus = (status, ledger) => {
   const pairs = ledger
     ? [['Sales received', ledger.received], ['Posted', ledger.posted], ['In suspense', ledger.suspense.length], ['Settlements', ledger.settlements]]
     : [['Sales here', status.sales.recorded], ['Copied', status.sales.copied], ['At the hub', status.sales.at_the_hub], ['Settled', status.sales.settled]];
+  if (status.valid_until) pairs.push([status.time > status.valid_until ? 'Expired on' : 'Valid until', moment(status.valid_until)]);
   pairs.push(['Links', status.peers.length], ['Checkpoint', status.checkpoint], ['Carried for others', status.custody.held_entries]);
   element('figures').replaceChildren(...figures(pairs));
   element('links').replaceChildren(...status.peers.map((peer) => row(
@@ -70,6 +73,7 @@ const showMembers = (members) => {
   element('members').replaceChildren(...members.map((member) => row(
     member.name, member.role, member.stall,
     { text: [member.state, ...member.alarms].join(', '), kind: member.state === 'valid' && !member.alarms.length ? 'good' : 'bad' },
+    moment(member.not_after),
     member.linked ? 'up' : '–',
   )));
 };

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use stallmesh_protocol::sign::DeviceKey;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::config::Config;
@@ -164,7 +165,13 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         degree: config.mesh.degree.max(1),
     };
     let clock = Clock::start();
-    let engine = Engine::open(store, identity, settings, identity::random()?, clock.now())?;
+    let root = identity::read_key(directory, identity::ROOT_KEY)?;
+    let mut engine = Engine::open(store, identity, settings, identity::random()?, clock.now())?;
+    if let Some(root) = root
+        && !engine.hold_root(DeviceKey::from_seed(&root))
+    {
+        tracing::warn!("{} is another market's: it is of no use here", identity::ROOT_KEY);
+    }
     phases::reached("engine");
 
     let numbers = LinkNumbers::default();

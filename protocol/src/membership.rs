@@ -180,11 +180,15 @@ pub enum NotStanding {
     Quarantined,
 }
 
+/// A certificate that counts.
 #[derive(Clone, Debug)]
-struct Issued {
-    certificate: Certificate,
-    at: Position,
-    time: u64,
+pub struct Issued {
+    /// What it says.
+    pub certificate: Certificate,
+    /// Where it stands: its author is the issuer.
+    pub at: Position,
+    /// When it counts as written, in milliseconds since 1970.
+    pub time: u64,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -470,16 +474,24 @@ impl Membership {
 
     /// Certificates of a device that are valid at a time, newest first.
     pub fn certificates_at(&self, device: &DeviceId, time: u64) -> impl Iterator<Item = &Certificate> {
-        let mut issued: Vec<&Issued> = self.devices.get(device).into_iter().flat_map(|device| &device.issued).collect();
-        issued.sort_by_key(|issued| std::cmp::Reverse((issued.time, issued.at)));
-        issued.into_iter().map(|issued| &issued.certificate).filter(move |certificate| certificate.is_valid_at(time))
+        self.certificates(device).filter(move |certificate| certificate.is_valid_at(time))
     }
 
     /// All effective certificates of a device, valid or not, newest first.
     pub fn certificates(&self, device: &DeviceId) -> impl Iterator<Item = &Certificate> {
+        self.issued(device).map(|issued| &issued.certificate)
+    }
+
+    /// All effective certificates of a device, newest first, with who gave them and when.
+    pub fn issued(&self, device: &DeviceId) -> impl Iterator<Item = &Issued> {
         let mut issued: Vec<&Issued> = self.devices.get(device).into_iter().flat_map(|device| &device.issued).collect();
         issued.sort_by_key(|issued| std::cmp::Reverse((issued.time, issued.at)));
-        issued.into_iter().map(|issued| &issued.certificate)
+        issued.into_iter()
+    }
+
+    /// The last millisecond at which any certificate of a device is valid; `None` for strangers and the root.
+    pub fn valid_until(&self, device: &DeviceId) -> Option<u64> {
+        self.devices.get(device)?.issued.iter().map(|issued| issued.certificate.not_after).max()
     }
 
     /// The newest certificate of a device, valid or not.

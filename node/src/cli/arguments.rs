@@ -196,7 +196,7 @@ pub(crate) struct InviteArguments {
     /// What people call it.
     #[arg(long, default_value = "")]
     pub(crate) name: String,
-    /// For how many days the certificate will be valid.
+    /// For how many days a certificate is valid; the hub renews it for as long as it hears of the device.
     #[arg(long, default_value_t = 30)]
     pub(crate) days: u64,
     /// For how many hours the invite can be used.

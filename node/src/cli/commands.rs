@@ -18,6 +18,7 @@ use super::client::{ask, send, value};
 use super::view::{money, short, table, text};
 use crate::api;
 use crate::config::Config;
+use crate::date::utc_minute;
 use crate::engine::{MarketOrder, Now, PolicyView, create_market, recompute};
 use crate::identity;
 use crate::phases;
@@ -142,10 +143,11 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
                         text(&item["stall"]),
                         text(&item["name"]),
                         text(&item["state"]),
+                        item["not_after"].as_u64().map(utc_minute).unwrap_or_default(),
                         if item["linked"] == true { "up".into() } else { String::new() },
                     ]
                 });
-                table(&["device", "role", "stall", "name", "state", "link"], &rows);
+                table(&["device", "role", "stall", "name", "state", "valid until", "link"], &rows);
             })
         }
         Command::Status => status(directory, json).await,
@@ -532,6 +534,10 @@ async fn status(directory: &Path, json: bool) -> Result<(), CliError> {
         );
         println!("  device    {}", text(&status["device"]));
         println!("  seal key  {}", text(&status["seal_key"]));
+        if let Some(valid_until) = status["valid_until"].as_u64() {
+            let ended = status["time"].as_u64().is_some_and(|time| time > valid_until);
+            println!("  member    {} {}", if ended { "expired on" } else { "until" }, utc_minute(valid_until));
+        }
         let uplink = &status["uplink"];
         println!(
             "  uplink    {}",

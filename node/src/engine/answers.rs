@@ -205,16 +205,16 @@ impl<S: Store> Engine<S> {
 
     fn members(&self) -> Vec<MemberView> {
         let membership = &self.views.membership;
-        let time = self.time();
         membership
             .devices()
             .filter_map(|device| {
-                let certificate = membership.certificate(device)?;
+                let newest = membership.issued(device).next()?;
+                let certificate = &newest.certificate;
                 let state = if membership.is_revoked(device) {
                     "revoked"
                 } else if self.views.is_quarantined(device) {
                     "quarantined"
-                } else if certificate.is_valid_at(time) {
+                } else if self.is_valid_now(device) {
                     "valid"
                 } else {
                     "expired"
@@ -236,9 +236,9 @@ impl<S: Store> Engine<S> {
                     stall: certificate.stall.clone(),
                     name: certificate.name.clone(),
                     scopes: scopes.collect(),
-                    not_after: certificate.not_after,
+                    not_after: membership.valid_until(device).unwrap_or(certificate.not_after),
                     state: state.to_owned(),
-                    issuer: membership.issued_at(device).next().map(|at| at.log.author.to_string()).unwrap_or_default(),
+                    issuer: newest.at.log.author.to_string(),
                     alarms,
                     linked: self.links.values().any(|link| link.peer == *device && link.greeted),
                 })
@@ -287,10 +287,7 @@ impl<S: Store> Engine<S> {
             notices.push("no checkpoint of a hub was seen yet: times are this device's own".into());
         }
         notices.extend(self.clock.complaint(self.now));
-        if certificate.is_some_and(|certificate| !certificate.is_valid_at(self.time())) {
-            notices
-                .push("this device's certificate has expired: it sells, copies and carries, and grants nothing".into());
-        }
+        notices.extend(self.expiry_notice());
         if self.views.membership.is_revoked(&own) {
             notices.push("this device's certificate was revoked".into());
         }
@@ -306,6 +303,7 @@ impl<S: Store> Engine<S> {
             role: certificate.map_or("none", |certificate| certificate.role.name()).to_owned(),
             stall: certificate.map(|certificate| certificate.stall.clone()).unwrap_or_default(),
             name: certificate.map_or_else(|| self.settings.name.clone(), |certificate| certificate.name.clone()),
+            valid_until: self.views.membership.valid_until(&own),
             market: self.market.map(|market| market.id.to_string()).unwrap_or_default(),
             market_name: market.map(|market| market.name.clone()).unwrap_or_default(),
             currency: market.map(|market| market.currency.clone()).unwrap_or_default(),

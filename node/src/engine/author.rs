@@ -4,7 +4,8 @@ use stallmesh_protocol::entry::{Part, PartBody, Payload};
 use stallmesh_protocol::log::LogWriter;
 use stallmesh_protocol::payload;
 use stallmesh_protocol::seal::{DayKey, SealedAt};
-use stallmesh_protocol::{Kind, Lane, LogName};
+use stallmesh_protocol::sign::DeviceKey;
+use stallmesh_protocol::{DeviceId, Kind, Lane, LogName};
 
 use super::logs::Held;
 use super::{Engine, EngineError, META_OPENING};
@@ -27,6 +28,19 @@ struct DayKeyInUse {
     sequence: u64,
     day: u64,
     recipients: Vec<[u8; 32]>,
+}
+
+/// The market's root key in the process that holds it, and the root's log of this run once something was written.
+#[derive(Debug)]
+pub(crate) struct RootWriter {
+    key: DeviceKey,
+    log: Option<LogWriter>,
+}
+
+impl RootWriter {
+    pub(crate) fn new(key: DeviceKey) -> Self {
+        RootWriter { key, log: None }
+    }
 }
 
 /// An entry's parts before they are sealed.
@@ -114,11 +128,21 @@ impl<S: Store> Engine<S> {
         }
         let Some(market) = self.market else { return Err(EngineError::NoMarket) };
         let device = self.device.id();
+        let parents = self.parents_of(device);
+        let name = LogName { author: device, incarnation: self.incarnation, lane };
+        let writer = Writer { log: LogWriter::open(&market.id, name), unsigned: false, day_key: None };
+        self.writers.insert(lane, writer);
+        let opening = payload::encode(&payload::Opening { parents });
+        self.append(lane, Kind::OPENING, Payload::public(opening))?;
+        Ok(())
+    }
+
+    /// The heads of an author's earlier incarnations, as the first entry of a new one names them.
+    fn parents_of(&self, author: DeviceId) -> Vec<payload::LogHead> {
         // What a later incarnation has named already needs no second mention.
-        let named = self.views.named_incarnations(&device);
-        let parents = self
-            .logs
-            .of_author(device)
+        let named = self.views.named_incarnations(&author);
+        self.logs
+            .of_author(author)
             .filter(|(name, _)| name.incarnation != self.incarnation && !named.contains(&name.incarnation))
             .filter_map(|(name, record)| Some((name, record.newest()?)))
             .map(|(name, head)| payload::LogHead {
@@ -127,12 +151,38 @@ impl<S: Store> Engine<S> {
                 sequence: head.sequence,
                 hash: head.hash.as_bytes().to_vec(),
             })
-            .collect();
-        let name = LogName { author: device, incarnation: self.incarnation, lane };
-        let writer = Writer { log: LogWriter::open(&market.id, name), unsigned: false, day_key: None };
-        self.writers.insert(lane, writer);
-        let opening = payload::encode(&payload::Opening { parents });
-        self.append(lane, Kind::OPENING, Payload::public(opening))?;
+            .collect()
+    }
+
+    /// Opens the root's `control` log of this run, where this process holds the root key.
+    pub(crate) fn open_root_log(&mut self) -> Result<(), EngineError> {
+        let (Some(market), incarnation) = (self.market, self.incarnation) else { return Err(EngineError::NoMarket) };
+        let Some(root) = self.renewals.root_mut().filter(|root| root.log.is_none()) else { return Ok(()) };
+        root.log = Some(LogWriter::open(&market.id, LogName { author: market.root, incarnation, lane: Lane::CONTROL }));
+        let parents = self.parents_of(market.root);
+        self.append_to_root_log(Kind::OPENING, payload::encode(&payload::Opening { parents }))
+    }
+
+    /// Appends to the root's `control` log of this run. Each entry is signed at once, for there are few.
+    pub(crate) fn append_to_root_log(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<(), EngineError> {
+        let (time, seen) = (self.time(), self.seen());
+        let Some(RootWriter { key, log: Some(log) }) = self.renewals.root_mut() else {
+            return Err(EngineError::NoMarket);
+        };
+        let previous = log.head().hash;
+        let appended = log.append(key, time, seen, kind, Payload::public(bytes))?;
+        let signature = appended.signature.unwrap_or_else(|| log.sign(key));
+        let name = *log.name();
+        self.logs.append(&mut self.overlay, name, appended.head, previous, &appended.entry, Some(&signature));
+        self.views.insert(&Held {
+            log: name,
+            sequence: appended.head.sequence,
+            previous,
+            hash: appended.head.hash,
+            entry: appended.entry,
+        });
+        self.books.reconciled = None;
+        self.grown.insert(name, None);
         Ok(())
     }
 

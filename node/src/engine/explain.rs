@@ -5,6 +5,7 @@ use stallmesh_protocol::replica::SessionId;
 use stallmesh_protocol::{DeviceId, Hash, Lane, SaleId};
 
 use super::{Engine, ExplainSubject, ExplainView, SaleState};
+use crate::date::utc_minute;
 use crate::store::Store;
 
 fn because(state: &str, reasons: Vec<String>) -> ExplainView {
@@ -44,9 +45,16 @@ impl<S: Store> Engine<S> {
                 ],
             );
         }
-        let time = self.time();
-        if *device != membership.root() && membership.certificates_at(device, time).next().is_none() {
-            return because("expired", vec!["its certificate has expired; it still sells, and the hub decides".into()]);
+        if *device != membership.root() && !self.is_valid_now(device) {
+            let ended = membership.valid_until(device).map(utc_minute).unwrap_or_default();
+            let mut reasons =
+                vec![format!("certificate expired: it ended on {ended}. The device still sells, and the hub decides")];
+            if self.has_lapsed(device) {
+                let reason = "the hub has been heard since, without a renewal: it is told of certificates alone, and \
+                              hands in its sales, until it is renewed";
+                reasons.push(reason.into());
+            }
+            return because("expired", reasons);
         }
         if *device == self.device.id() {
             return because("here", vec!["this is the device that you ask".into()]);

@@ -134,6 +134,9 @@ impl<S: Store> Engine<S> {
             }
         }
         self.carry_out_erasures();
+        if let Some(held) = new.first() {
+            self.heard_of(&held.log.author);
+        }
         if catalog {
             self.notice(Notice::Catalog);
         }

@@ -47,8 +47,6 @@ pub(crate) struct JoinState {
     asks: usize,
     /// Requests that this peer waits for.
     asking: BTreeSet<Hash>,
-    pub(crate) told_revoked: bool,
-    pub(crate) opened_restricted: bool,
 }
 
 /// This device's own way in.

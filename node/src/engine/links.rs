@@ -26,6 +26,8 @@ pub(crate) struct Link {
     pub(crate) session: bool,
     /// Both sides have greeted.
     pub(crate) greeted: bool,
+    /// The peer gets `control` alone.
+    pub(crate) restricted: bool,
     pub(crate) incarnation: Option<Incarnation>,
     pub(crate) status: wire::Status,
     pub(crate) join: JoinState,
@@ -75,6 +77,7 @@ impl<S: Store> Engine<S> {
             up_at: self.now.monotonic_ms,
             session: false,
             greeted: false,
+            restricted: false,
             incarnation: None,
             status: wire::Status::default(),
             join: JoinState::default(),
@@ -94,19 +97,19 @@ impl<S: Store> Engine<S> {
         self.notice(Notice::Links);
     }
 
-    /// A member's link begins to replicate. A revoked one gets `control` alone.
+    /// A member's link begins to replicate. A revoked or expired one gets `control` alone.
     pub(crate) fn open_session(&mut self, link: LinkId) {
         self.tell_addresses();
         let nonce = self.random_bytes();
         let now = self.now.monotonic_ms;
         let status = self.status_now();
-        let Some(state) = self.links.get_mut(&link).filter(|state| !state.session) else { return };
-        let Some(replica) = &mut self.replica else { return };
+        let Some(peer) = self.links.get(&link).filter(|state| !state.session).map(|state| state.peer) else { return };
+        let restricted = self.is_restricted(&peer);
+        let (Some(state), Some(replica)) = (self.links.get_mut(&link), &mut self.replica) else { return };
         state.session = true;
-        let restricted = self.views.membership.is_revoked(&state.peer);
-        state.join.opened_restricted = restricted;
+        state.restricted = restricted;
         replica.set_status(status);
-        replica.open_session(SessionId(link.0), state.peer, restricted, nonce, now);
+        replica.open_session(SessionId(link.0), peer, restricted, nonce, now);
     }
 
     fn frame(&mut self, link: LinkId, channel: Channel, frame: &[u8]) {
@@ -182,6 +185,7 @@ impl<S: Store> Engine<S> {
         }
         self.update_status();
         self.session_began(session, peer, incarnation);
+        self.heard_of(&peer);
         self.notice(Notice::Links);
     }
 
@@ -259,8 +263,8 @@ impl<S: Store> Engine<S> {
             if member && known && !session {
                 self.welcome(link);
             }
-            if session && self.views.membership.is_revoked(&peer) {
-                self.close_revoked(link);
+            if session {
+                self.judge_session(link);
             }
         }
         self.custody.mark_all();
@@ -303,20 +307,6 @@ impl<S: Store> Engine<S> {
                 self.close_link(link, "E_NOT_MEMBER: the certificate of this device has no effect any more".into());
             }
         }
-    }
-
-    /// A revoked device's session ends; when it comes back, it gets `control` alone.
-    fn close_revoked(&mut self, link: LinkId) {
-        let Some(state) = self.links.get_mut(&link) else { return };
-        if state.join.told_revoked {
-            return;
-        }
-        state.join.told_revoked = true;
-        // Links that were opened after the revocation are restricted from the start.
-        if state.join.opened_restricted {
-            return;
-        }
-        self.close_link(link, "E_REVOKED: this device's certificate was revoked".into());
     }
 
     fn check_clones(&mut self) {

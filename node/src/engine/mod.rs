@@ -16,11 +16,11 @@
 //! | `logs`, `overlay` | what is held, and how it stands in the store |
 //! | `views`, `catalog` | what the entries say: members, keys, settlements, products |
 //! | `ingest` | what becomes of pages that peers send |
-//! | `links`, `join`, `peers` | who may talk to us, who gets in, whom to dial |
+//! | `links`, `join`, `gate`, `peers` | who may talk to us, who gets in, who gets how much, whom to dial |
 //! | `ways`, `custody` | who carries whose sealed sales, and what the hub has acknowledged |
 //! | `erasure` | what is said about a person goes |
 //! | `checkout`, `sales` | recording a sale; how safe each is |
-//! | `hub` | admitting, checkpoints, settling; statements and read keys at a stall |
+//! | `hub` | admitting, renewing, checkpoints, settling; statements and read keys at a stall |
 //! | `answers`, `explain`, `export` | what people ask |
 
 mod answers;
@@ -32,6 +32,7 @@ mod custody;
 mod erasure;
 mod explain;
 mod export;
+mod gate;
 mod hub;
 mod ingest;
 mod join;
@@ -61,7 +62,7 @@ use self::author::Writer;
 use self::clock::TrustedClock;
 use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
-use self::hub::Books;
+use self::hub::{Books, Renewals};
 use self::join::Joining;
 pub(crate) use self::join::hello_tag;
 use self::links::Link;
@@ -230,6 +231,7 @@ pub struct Engine<S> {
     checkpoint_at: Option<u64>,
     /// Owner of a stall: when its next read key is due, in monotonic milliseconds.
     stall_key_at: Option<u64>,
+    renewals: Renewals,
     /// Day keys of sealed logs that this node can open, by (log, key entry's sequence).
     day_keys: BTreeMap<(LogName, u64, Hash), DayKey>,
     sales: SalesBook,
@@ -244,6 +246,9 @@ pub struct Engine<S> {
     received_bytes: u64,
     /// Hub: when each waiting request came, and what it said.
     asking: BTreeMap<Hash, join::Asking>,
+    /// Hub: requests that this run has judged. Should its word have no effect, for whatever is held against this hub, it
+    /// isn't repeated whenever something changes.
+    judged: BTreeSet<Hash>,
 }
 
 /// What replication sees of the logs.
@@ -337,6 +342,7 @@ impl<S: Store> Engine<S> {
             checkpoints: CheckpointWriter::default(),
             checkpoint_at: None,
             stall_key_at: None,
+            renewals: Renewals::default(),
             day_keys: BTreeMap::new(),
             sales: SalesBook::default(),
             books: Books::default(),
@@ -348,6 +354,7 @@ impl<S: Store> Engine<S> {
             sent_bytes: 0,
             received_bytes: 0,
             asking: BTreeMap::new(),
+            judged: BTreeSet::new(),
             overlay,
         };
         for address in engine.settings.peers.clone() {
@@ -465,6 +472,7 @@ impl<S: Store> Engine<S> {
             self.book.poll_timeout(self.dials_hubs()),
             self.checkpoint_at,
             self.stall_key_at,
+            self.renewals.poll_timeout(),
             self.joining.as_ref().and_then(Joining::poll_timeout),
             self.custody.poll_timeout(),
             self.link_timeout(),
@@ -491,6 +499,7 @@ impl<S: Store> Engine<S> {
         self.custody_tick();
         self.hub_tick();
         self.stall_key_tick();
+        self.renewal_tick();
         self.dial();
     }
 

@@ -437,7 +437,7 @@ pub struct MemberView {
     pub name: String,
     /// `scope` or `scope≤limit`.
     pub scopes: Vec<String>,
-    /// Milliseconds since 1970.
+    /// Until when it has a valid certificate, or had one: milliseconds since 1970.
     pub not_after: u64,
     /// `valid`, `expired`, `revoked`, `quarantined`.
     pub state: String,
@@ -460,6 +460,9 @@ pub struct StatusView {
     pub stall: String,
     /// Name of the device or stall.
     pub name: String,
+    /// Until when it has a valid certificate, or had one: milliseconds since 1970; none before joining.
+    #[serde(default)]
+    pub valid_until: Option<u64>,
     /// Market id and name; empty before joining.
     pub market: String,
     /// Its name.

@@ -450,6 +450,11 @@ impl Views {
         lives.iter().max_by_key(|(incarnation, life)| (life.first, **incarnation)).map(|(incarnation, _)| *incarnation)
     }
 
+    /// The newest time at which a device says that it wrote something that is held here; 0 for never.
+    pub(crate) fn last_written(&self, device: &DeviceId) -> u64 {
+        self.lives.get(device).into_iter().flat_map(BTreeMap::values).map(|life| life.last).max().unwrap_or(0)
+    }
+
     /// Whether what a device writes now has no effect, for it signed two histories of one log.
     pub(crate) fn is_quarantined(&self, device: &DeviceId) -> bool {
         let latest = self.latest_incarnation(device).unwrap_or(Incarnation::from_bytes([0; 16]));

@@ -128,7 +128,8 @@ impl<S: Store> Engine<S> {
     /// Takes in what neighbours say of their ways. True where this node has news for them.
     pub(crate) fn update_ways(&mut self) -> bool {
         let uplink = self.has_uplink();
-        let neighbours = self.links.values().filter(|link| link.greeted).map(|link| link.status.ways.as_slice());
+        let heeded = self.links.values().filter(|link| link.greeted && !link.restricted);
+        let neighbours = heeded.map(|link| link.status.ways.as_slice());
         self.ways.update(uplink, neighbours)
     }
 
@@ -150,7 +151,8 @@ impl<S: Store> Engine<S> {
         let mut nearer: Vec<_> = self
             .links
             .values()
-            .filter(|link| link.greeted && !link.status.full && link.peer != log.author && self.is_nearer(link))
+            .filter(|link| link.greeted && !link.restricted && !link.status.full)
+            .filter(|link| link.peer != log.author && self.is_nearer(link))
             .map(|link| (draw(log, &link.peer), link.peer))
             .collect();
         nearer.sort();
@@ -169,11 +171,11 @@ impl<S: Store> Engine<S> {
         let mut candidates: Vec<_> = self
             .links
             .values()
-            .filter(|link| link.greeted && link.peer != log.author && !self.is_hub_device(&link.peer))
+            .filter(|link| link.greeted && !link.restricted && link.peer != log.author)
+            .filter(|link| !self.is_hub_device(&link.peer))
             .filter(|link| {
-                self.views.membership.certificate(&link.peer).is_some_and(|certificate| {
-                    certificate.scopes.allows(Scope::RELAY) && !self.views.membership.is_revoked(&link.peer)
-                })
+                let certificate = self.views.membership.certificate(&link.peer);
+                certificate.is_some_and(|certificate| certificate.scopes.allows(Scope::RELAY))
             })
             .filter(|link| !link.status.full && !(1..=5).contains(&link.status.battery))
             .map(|link| {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Channel, Holdings, Known, Output, PageOutcome, RefusalCode, Replica, SessionId};
-use crate::id::{Head, LogName};
+use super::{Channel, Holdings, Known, Output, PageOutcome, RESTRICTED, RefusalCode, Replica, SessionId};
+use crate::id::{Head, Lane, LogName};
 use crate::page::PAGE_MAX;
 use crate::wire;
 
@@ -14,6 +14,12 @@ pub(super) struct Serving {
     log: LogName,
     next: u64,
     to: u64,
+}
+
+impl Serving {
+    pub(super) fn lane(&self) -> Lane {
+        self.log.lane
+    }
 }
 
 /// A log of which somebody has more than we do.
@@ -212,7 +218,7 @@ impl Replica {
         let limits = self.limits;
         let Some(state) = self.sessions.get_mut(&session) else { return };
         let refused = if !state.may_have(log.lane) {
-            Some((RefusalCode::NotAllowed, "a revoked device gets `control` alone", 0))
+            Some((RefusalCode::NotAllowed, RESTRICTED, 0))
         } else if state.serving.len() >= limits.served_max {
             Some((RefusalCode::Busy, "too many requests", 1000))
         } else {
@@ -231,7 +237,7 @@ impl Replica {
         let to = if want.to == 0 { u64::MAX - 1 } else { want.to };
         let serving = Serving { request: want.request, log, next: want.from.max(1), to };
         // What is more urgent is served first; among equals, what was asked first.
-        let urgency = |log: &LogName| crate::id::Lane::KEPT_BY_ALL.iter().position(|lane| *lane == log.lane);
+        let urgency = |log: &LogName| Lane::KEPT_BY_ALL.iter().position(|lane| *lane == log.lane);
         let place = state.serving.iter().position(|other| urgency(&other.log) > urgency(&log));
         match place {
             Some(place) => state.serving.insert(place, serving),

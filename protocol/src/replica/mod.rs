@@ -33,6 +33,9 @@ use crate::id::{DeviceId, Head, Incarnation, Lane, LogName, MarketId};
 use crate::interval::Interval;
 use crate::wire;
 
+/// What a restricted peer is told.
+const RESTRICTED: &str = "a device that was revoked, or whose certificate has ended, gets `control` alone";
+
 /// The version of the session protocol.
 pub const VERSION: u32 = 1;
 
@@ -419,7 +422,7 @@ impl Replica {
         }
         match body {
             Body::Hello(_) => {}
-            Body::Summary(summary) => self.handle_summary(session, &summary, now),
+            Body::Summary(summary) => self.handle_summary(session, &summary),
             Body::Clock(clock) => self.handle_clock(session, &clock, now, holdings),
             Body::Have(have) => self.handle_have(session, &have, now),
             Body::Want(want) => self.handle_want(session, &want, holdings),
@@ -624,7 +627,7 @@ impl Replica {
                 request: want.request,
                 log: None,
                 code: RefusalCode::NotAllowed.number(),
-                detail: "a revoked device gets `control` alone".into(),
+                detail: RESTRICTED.into(),
                 retry_after_ms: 0,
             };
             return self.send(session, Channel::Live, wire::frame::Body::Refusal(refusal));
@@ -663,7 +666,7 @@ impl Replica {
         request
     }
 
-    /// Whether the peer was revoked before this session began.
+    /// Whether the peer gets `control` alone.
     pub fn is_restricted(&self, session: SessionId) -> bool {
         self.sessions.get(&session).is_none_or(|state| state.restricted)
     }

@@ -32,7 +32,7 @@ pub(super) struct Theirs {
 pub(super) struct Session {
     /// The device at the other end.
     pub(super) peer: DeviceId,
-    /// A revoked device: it is told of `control` and of nothing else.
+    /// A revoked or expired device: it is told of `control` and of nothing else.
     pub(super) restricted: bool,
     /// Its incarnation, once it has greeted.
     pub(super) incarnation: Option<Incarnation>,
@@ -73,8 +73,8 @@ impl Session {
 }
 
 impl Replica {
-    /// A link to a member is up. `nonce` must be 16 fresh random bytes. A `restricted` peer, one that was revoked,
-    /// gets `control` and hands in what it has.
+    /// A link to a member is up. `nonce` must be 16 fresh random bytes. A `restricted` peer, one that was revoked or
+    /// whose certificate has ended, gets `control` and hands in what it has.
     pub fn open_session(&mut self, session: SessionId, peer: DeviceId, restricted: bool, nonce: [u8; 16], now: u64) {
         let state = Session {
             peer,
@@ -106,6 +106,36 @@ impl Replica {
             status: Some(self.status.clone()),
         };
         self.send(session, Channel::Live, wire::frame::Body::Hello(hello));
+    }
+
+    /// Restricts an open session, or lifts its restriction; the link stays as it is.
+    pub fn set_restricted(&mut self, session: SessionId, restricted: bool) {
+        let Some(state) = self.sessions.get_mut(&session).filter(|state| state.restricted != restricted) else {
+            return;
+        };
+        state.restricted = restricted;
+        if restricted {
+            state.serving.retain(|serving| serving.lane() == Lane::CONTROL);
+            state.haves.retain(|log| log.lane == Lane::CONTROL);
+            return;
+        }
+        // Nothing was said of the other lanes, or not for long: they begin anew, as with a peer that was just met.
+        state.lanes.retain(|lane, _| *lane == Lane::CONTROL);
+        if state.greeted {
+            self.send_evidence(session);
+            for lane in Lane::KEPT_BY_ALL.into_iter().filter(|lane| *lane != Lane::CONTROL) {
+                // The peer has said its own summary already, and may not do so again for a while: so the clock goes
+                // along unasked, or it would not know what it may ask for.
+                self.send_summary(session, lane);
+                self.send_clock(session, lane);
+            }
+        }
+    }
+
+    fn send_evidence(&mut self, session: SessionId) {
+        for proof in self.evidence.values().cloned().collect::<Vec<_>>() {
+            self.send(session, Channel::Live, wire::frame::Body::Evidence(wire::Evidence { fork_proof: proof }));
+        }
     }
 
     /// A link is gone. What was asked of it is asked of others.
@@ -166,9 +196,8 @@ impl Replica {
         if let Some(status) = hello.status {
             self.outputs.push_back(Output::Status { session, status });
         }
-        let restricted = self.sessions.get(&session).is_none_or(|state| state.restricted);
-        for proof in self.evidence.values().filter(|_| !restricted).cloned().collect::<Vec<_>>() {
-            self.send(session, Channel::Live, wire::frame::Body::Evidence(wire::Evidence { fork_proof: proof }));
+        if !self.is_restricted(session) {
+            self.send_evidence(session);
         }
         for lane in Lane::KEPT_BY_ALL {
             self.send_summary(session, lane);
@@ -205,7 +234,7 @@ impl Replica {
         self.send(session, Channel::Live, wire::frame::Body::Summary(summary));
     }
 
-    pub(super) fn handle_summary(&mut self, session: SessionId, summary: &wire::Summary, now: u64) {
+    pub(super) fn handle_summary(&mut self, session: SessionId, summary: &wire::Summary) {
         let lane = Lane(summary.lane);
         if !lane.is_kept_by_all() {
             return;
@@ -236,10 +265,10 @@ impl Replica {
                 *progress = LaneProgress::Comparing;
             }
         }
-        self.send_clock(session, lane, now);
+        self.send_clock(session, lane);
     }
 
-    fn send_clock(&mut self, session: SessionId, lane: Lane, _now: u64) {
+    fn send_clock(&mut self, session: SessionId, lane: Lane) {
         let Some(state) = self.sessions.get(&session) else { return };
         let prefix_bytes = state.prefix_bytes;
         let logs: Vec<wire::ClockLog> = self

@@ -41,6 +41,8 @@ pub struct Simulation {
     pub notices: Vec<(usize, Notice)>,
     /// The market's root key.
     pub root: DeviceId,
+    /// For how long the certificates that invites give are valid, in milliseconds.
+    pub certificates_ms: u64,
     /// Links that nodes ended by themselves: who, with whom, why.
     pub closed: Vec<Closed>,
     /// Sees every disk and frame; at the end of the simulation no honest device may have cheated.
@@ -76,6 +78,7 @@ impl Simulation {
             network: Network::new(seed),
             notices: Vec::new(),
             root,
+            certificates_ms: 48 * 3_600_000,
             closed: Vec::new(),
             witness: Witness::default(),
             answers: BTreeMap::new(),
@@ -388,7 +391,7 @@ impl Simulation {
             stall: stall.into(),
             name: format!("{role} {stall}").trim_end().to_owned(),
             expires_ms: 24 * 3_600_000,
-            valid_ms: 48 * 3_600_000,
+            valid_ms: self.certificates_ms,
         };
         self.ask(0, Request::CreateInvite(order))
     }
@@ -402,7 +405,13 @@ impl Simulation {
 
     /// A market of one gateway (node 1, with the uplink) and stalls (from node 2 on), all members.
     pub fn market(seed: u64, stalls: usize) -> Self {
+        Self::market_for(seed, stalls, 48 * 3_600_000)
+    }
+
+    /// The same with certificates that are valid for so many milliseconds.
+    pub fn market_for(seed: u64, stalls: usize, certificates_ms: u64) -> Self {
         let mut simulation = Simulation::new(seed);
+        simulation.certificates_ms = certificates_ms;
         let gateway = simulation.add();
         simulation.uplink(gateway, true);
         simulation.invite(gateway, "");

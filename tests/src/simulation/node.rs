@@ -88,6 +88,10 @@ pub struct SimNode {
     pub clock_error: i64,
     /// The market's root key, at the hub.
     pub root: Option<DeviceId>,
+    /// The key itself, with the organiser.
+    pub root_key: Option<DeviceKey>,
+    /// Whether the organiser has put it beside the hub's other keys.
+    pub holds_root_key: bool,
     /// Why its process ended by itself.
     pub died: Option<String>,
     /// What the next start draws its incarnation from, instead of fresh randomness.
@@ -119,6 +123,8 @@ impl SimNode {
             engine: None,
             clock_error: 0,
             root: None,
+            root_key: None,
+            holds_root_key: false,
             died: None,
             next_seed: None,
             inbox: None,
@@ -135,6 +141,7 @@ impl SimNode {
         let created = create_market(node.disk.clone(), order, &node.identity, &root, recovery, draw(random), now);
         assert!(created.is_ok(), "{created:?}");
         node.root = Some(root.id());
+        node.root_key = Some(root);
         node
     }
 
@@ -160,7 +167,12 @@ impl SimNode {
         let opened =
             Engine::open(self.disk.clone(), self.identity.clone(), self.settings.clone(), seed, self.now(now, opening));
         match opened {
-            Ok(engine) => self.engine = Some(engine),
+            Ok(mut engine) => {
+                if let Some(key) = self.root_key.clone().filter(|_| self.holds_root_key) {
+                    engine.hold_root(key);
+                }
+                self.engine = Some(engine);
+            }
             Err(error) => self.died = Some(error.to_string()),
         }
     }

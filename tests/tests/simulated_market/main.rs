@@ -6,6 +6,7 @@ mod explained;
 mod joining;
 mod orders;
 mod policies;
+mod renewal;
 mod urgent;
 
 use stallmesh_node::engine::{Answer, Request, SaleState, recompute};

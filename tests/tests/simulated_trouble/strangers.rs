@@ -223,6 +223,8 @@ fn what_a_revoked_issuer_granted_before_its_line_stands_and_after_it_never_was()
 #[test]
 fn an_expired_issuer_grants_nothing() {
     let mut market = Simulation::market(116, 3);
+    // Nobody hears the hub, which would renew it.
+    market.uplink(1, false);
     market.sleep(50 * HOUR);
     market.run_for(5_000);
     let owner = market.nodes[2].identity.clone();

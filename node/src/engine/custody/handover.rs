@@ -25,7 +25,7 @@ impl<S: Store> Engine<S> {
         if self.is_hub_device(&link.peer) {
             return !self.is_hub();
         }
-        if membership.is_revoked(&link.peer) {
+        if link.restricted {
             return false;
         }
         // A device that lost its own entries gets them back from whoever has them.

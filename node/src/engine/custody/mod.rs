@@ -375,7 +375,7 @@ impl<S: Store> Engine<S> {
     /// A peer asks for sealed entries: its own, its stall's, or as the hub.
     pub(crate) fn serve_sealed(&mut self, session: SessionId, request: u64, log: LogName, from: u64, to: u64) {
         let Some(peer) = self.peer_of(session) else { return };
-        let own = peer == log.author && !self.views.membership.is_revoked(&peer);
+        let own = peer == log.author && !self.is_restricted(&peer);
         if !own && !self.is_hub_device(&peer) {
             return self.refuse(session, log, RefusalCode::NotAllowed, "sealed entries go to their author and the hub");
         }
@@ -397,11 +397,18 @@ impl<S: Store> Engine<S> {
 
     /// A session has begun: what it may be missing, and what we may.
     pub(crate) fn session_began(&mut self, session: SessionId, peer: DeviceId, incarnation: Incarnation) {
-        let own = self.device.id();
         self.custody.mark_all();
         if self.custody.is_new_holder(peer, incarnation) {
             self.forget_copies(peer);
         }
+        if !self.is_restricted(&peer) {
+            self.exchange_custody(session, peer);
+        }
+    }
+
+    /// Offers a peer what is held of its own, and asks what the hub has of all that waits.
+    pub(crate) fn exchange_custody(&mut self, session: SessionId, peer: DeviceId) {
+        let own = self.device.id();
         let waiting: Vec<LogName> = self
             .logs
             .iter()
@@ -412,14 +419,14 @@ impl<S: Store> Engine<S> {
         let offers: Vec<(LogName, Vec<Interval>)> = self
             .logs
             .of_author(peer)
-            .filter(|(name, _)| name.lane.is_sealed() && peer != own && !self.views.membership.is_revoked(&peer))
+            .filter(|(name, _)| name.lane.is_sealed() && peer != own)
             .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
             .collect();
         if let Some(replica) = &mut self.replica {
             if !offers.is_empty() {
                 replica.offer(session, &offers);
             }
-            if !waiting.is_empty() && !self.views.membership.is_revoked(&peer) {
+            if !waiting.is_empty() {
                 replica.ask_acknowledgements(session, &waiting);
             }
         }

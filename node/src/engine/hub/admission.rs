@@ -6,6 +6,7 @@ use stallmesh_protocol::join::{JoinBy, JoinRequest, commitment, short_code};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{Hash, Kind, Lane};
 
+use super::renewal::SLOW_CLOCK_MS;
 use crate::engine::join::Asking;
 use crate::engine::{Engine, Failure, FailureCode, InviteOrder, JoinRequestView, Notice};
 use crate::store::Store;
@@ -91,9 +92,12 @@ impl<S: Store> Engine<S> {
     pub(crate) fn admit_request(&mut self, message: &payload::JoinRequest) {
         let (Some(market), Some(opening)) = (self.market, self.opening_key.clone()) else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
-        let answered =
-            self.views.refusal(&id).is_some() || self.asking.contains_key(&id) || self.request_is_granted(&id);
-        if answered {
+        let answered = self.views.refusal(&id).is_some()
+            || self.asking.contains_key(&id)
+            || self.judged.contains(&id)
+            || self.request_is_granted(&id);
+        // A hub whose own certificate has ended says nothing that counts: requests wait until it is renewed.
+        if answered || !self.is_valid_now(&self.device.id()) {
             return;
         }
         let (_, request) = match JoinRequest::open(message, &market.id, &opening) {
@@ -101,6 +105,7 @@ impl<S: Store> Engine<S> {
             // Not for this hub, or nobody's: another hub may be able to.
             Err(error) => return tracing::debug!(%error, "a join request that can't be opened"),
         };
+        self.judged.insert(id);
         let verdict = match &request.by {
             JoinBy::Invite(bytes) => self.admit_by_invite(id, &request, bytes),
             JoinBy::Asking { .. } => self.challenge(id, &request),
@@ -176,15 +181,19 @@ impl<S: Store> Engine<S> {
         if name.len() > NAME_MAX || name.chars().any(stallmesh_protocol::certificate::is_unprintable) {
             return Err("its name is too long, or has characters that don't print".into());
         }
+        // Nothing reaches beyond the hub's own certificate, which may have ended.
+        let not_after = not_after.min(own.not_after);
+        if not_after < self.time() {
+            return Err("it is for a time that is over: ask the organiser for a new invite".into());
+        }
         let certificate = Certificate {
             device: request.device,
             role,
             stall,
             name,
             scopes,
-            // Entries that it wrote with a clock a little behind still fall inside.
-            not_before: own.not_before.max(self.time().saturating_sub(12 * 3_600_000)),
-            not_after: not_after.min(own.not_after),
+            not_before: own.not_before.max(self.time().saturating_sub(SLOW_CLOCK_MS)),
+            not_after,
             seal_key: request.seal_key,
             invite,
             request: Some(id),

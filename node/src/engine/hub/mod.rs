@@ -1,8 +1,9 @@
-//! What a hub does: admits devices, writes checkpoints, settles. And what every device does with its word.
+//! What a hub does: admits devices and renews them, writes checkpoints, settles. And what every device does with its word.
 
 mod admission;
 mod checkpoints;
 mod read_keys;
+mod renewal;
 mod settlement;
 mod statements;
 
@@ -19,6 +20,7 @@ use super::{Engine, Failure, FailureCode, META_CLOCK};
 use crate::hub::reconcile::Reconciliation;
 use crate::store::{Store, Table};
 
+pub(crate) use self::renewal::{RETURN_MS, Renewals};
 pub(crate) use self::settlement::{judge, read_sale};
 pub(crate) use self::statements::open_statement;
 
@@ -59,6 +61,7 @@ impl<S: Store> Engine<S> {
             self.schedule_checkpoint();
         }
         self.judge_joins();
+        self.plan_renewals();
     }
 
     pub(super) fn hub_certificate(&self) -> Result<Certificate, Failure> {
