@@ -451,7 +451,8 @@ impl CheckpointView {
         })
     }
 
-    fn ordinal(&self, checkpoint: &Hash) -> Option<u64> {
+    /// The place of a checkpoint in the chain, by the hash of its entry.
+    pub fn ordinal(&self, checkpoint: &Hash) -> Option<u64> {
         let ordinal = *self.by_prefix.get(&checkpoint.prefix())?;
         self.chain.get(ordinal as usize).filter(|(hash, _)| hash == checkpoint).map(|_| ordinal)
     }

@@ -89,7 +89,11 @@ impl<S: Store> Engine<S> {
             SaleState::Settled => because("settled", vec!["it is in a settlement, and the statement is here".into()]),
             SaleState::AtTheHub => because(
                 "waiting_for_hub",
-                vec!["the hub has it and has signed for it; it will be in the next settlement".into()],
+                vec![
+                    "the hub has it and has signed for it; it will be in the next settlement, which the hub releases \
+                     once a carrier holds the closing"
+                        .into(),
+                ],
             ),
             SaleState::Copied | SaleState::ThisDevice => self.explain_waiting(&at.log, view.copies),
             SaleState::InSuspense => because(

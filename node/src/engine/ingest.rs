@@ -119,7 +119,7 @@ impl<S: Store> Engine<S> {
 
     /// Reads new entries into the views.
     pub(crate) fn take_in(&mut self, new: &[Held]) {
-        self.books.reconciled = None;
+        self.books.changed(new.iter().any(|held| held.log.lane == Lane::LEDGER));
         let mut catalog = false;
         let mut joining = false;
         for held in new {

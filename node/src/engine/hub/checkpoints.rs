@@ -57,6 +57,7 @@ impl<S: Store> Engine<S> {
             self.checkpoint_at = None;
             if self.is_hub() {
                 self.checkpoint();
+                self.release_closed();
                 self.schedule_checkpoint();
             }
         }
