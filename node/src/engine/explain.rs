@@ -11,6 +11,10 @@ fn because(state: &str, reasons: Vec<String>) -> ExplainView {
     ExplainView { state: state.to_owned(), because: reasons }
 }
 
+fn put_off_sentence(logs: usize) -> String {
+    format!("it started too often: {logs} of its logs are taken when checkpoints have named earlier ones; no sales are")
+}
+
 impl<S: Store> Engine<S> {
     pub(crate) fn explain(&mut self, subject: &ExplainSubject) -> ExplainView {
         match subject {
@@ -48,6 +52,8 @@ impl<S: Store> Engine<S> {
         if *device != membership.root() && membership.certificates_at(device, time).next().is_none() {
             return because("expired", vec!["its certificate has expired; it still sells, and the hub decides".into()]);
         }
+        let put_off = self.replica.iter().flat_map(|replica| replica.logs_put_off());
+        let put_off = put_off.filter(|log| log.author == *device).count();
         if *device == self.device.id() {
             return because("here", vec!["this is the device that you ask".into()]);
         }
@@ -63,10 +69,12 @@ impl<S: Store> Engine<S> {
                 if let Some(refusal) = self.custody.any_refusal(SessionId(id.0)) {
                     reasons.push(format!("it refuses custody: {refusal}"));
                 }
+                reasons.extend((put_off > 0).then(|| put_off_sentence(put_off)));
                 because("here", reasons)
             }
             None => {
                 let mut reasons = vec!["no link to it is up; its entries come through other members".to_owned()];
+                reasons.extend((put_off > 0).then(|| put_off_sentence(put_off)));
                 if self.links.values().all(|link| !link.greeted) {
                     reasons.push(
                         "in fact this device has no link to anybody: check that it is on the market's network".into(),

@@ -42,6 +42,9 @@ impl<S: Store> Engine<S> {
             }
             return;
         }
+        if !self.may_hold(&log) {
+            return self.put_off(session, log);
+        }
         let last = verified.head();
         let first = verified.page().first;
         let inserted = self.logs.insert(&mut self.overlay, &log, &verified);
@@ -148,6 +151,9 @@ impl<S: Store> Engine<S> {
         let id = self.logs.id(log);
         let verified =
             Page::decode(bytes).and_then(|page| page.verify(&id, &log.author)).map_err(|error| error.to_string())?;
+        if !self.may_hold(log) {
+            return Err("its author has started too often since the last checkpoint that is known here".into());
+        }
         let inserted = self.logs.insert(&mut self.overlay, log, &verified);
         match self.guard(inserted) {
             Some(Inserted::New(new)) => {

@@ -5,6 +5,7 @@ mod branches;
 mod custody;
 mod erasures;
 mod forks;
+mod incarnations;
 mod ledger;
 mod lives;
 mod pages;

@@ -320,6 +320,15 @@ impl<S: Store> Engine<S> {
     ) {
         let now = self.now.monotonic_ms;
         tracing::debug!(session = session.0, ?code, detail, "refused");
+        if code == RefusalCode::OverQuota
+            && log.is_some_and(|log| log.author == self.device.id() && log.lane.is_kept_by_all())
+        {
+            self.alarm(
+                "this device has started so often that others take some of what it publishes later. Its sales are not \
+                 concerned"
+                    .into(),
+            );
+        }
         let Some(log) = log.filter(|log| log.lane.is_sealed()) else { return };
         // What was sent counts as not sent: it is tried again, with its key entry, when the peer says.
         if let Some(sent) = self.custody.sent.get_mut(&session) {
