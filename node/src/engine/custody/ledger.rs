@@ -23,6 +23,8 @@ use crate::store::Store;
 /// Milliseconds that a hub waits for what a neighbour offers of its ledger before it closes without it: an honest one
 /// gives it at once, and a liar can't hold up the market's money.
 const OFFERED_MS: u64 = 60_000;
+/// Milliseconds after which a new neighbour has said what it holds of this hub's earlier runs.
+const OFFERS_MS: u64 = 2_000;
 /// Logs that are remembered as offered on one session: more than a market's season has, at two starts a day.
 const OFFERED_MAX: usize = 20_000;
 
@@ -46,7 +48,9 @@ impl<S: Store> Engine<S> {
             return true;
         }
         if own {
-            return self.carriers(log).contains(&link.peer);
+            // What an earlier run has handed over the neighbour offers now, and needs it no second time.
+            let is_told = log.incarnation == self.incarnation || self.now.monotonic_ms >= link.up_at + OFFERS_MS;
+            return is_told && self.carriers(log).contains(&link.peer);
         }
         let Some(certificate) = self.views.membership.certificate(&link.peer) else { return false };
         let may_carry = certificate.scopes.allows(Scope::RELAY) && !self.views.membership.is_revoked(&link.peer);

@@ -58,6 +58,7 @@ impl<S: Store> Engine<S> {
             if self.is_hub() {
                 self.checkpoint();
                 self.release_closed();
+                self.hand_over_unreleased();
                 self.schedule_checkpoint();
             }
         }

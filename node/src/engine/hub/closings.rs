@@ -151,6 +151,15 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// A batch that isn't released waits for carriers: its log is handed over again where that was put off.
+    pub(super) fn hand_over_unreleased(&mut self) {
+        if self.last_closed() > self.last_released() {
+            let own = self.device.id();
+            let logs: Vec<LogName> = self.logs.on_lane(Lane::LEDGER).map(|(name, _)| *name).collect();
+            logs.into_iter().filter(|name| name.author == own).for_each(|name| self.custody.mark(name));
+        }
+    }
+
     /// An earlier run has published it: what it published need not be again.
     fn note_released(&mut self, closed: &ClosedBatch) {
         let settlements = self.views.settlements();
@@ -204,9 +213,12 @@ impl<S: Store> Engine<S> {
         let settlements = self.views.settlements();
         let unknown = settlements.iter().find(|published| {
             let number = published.message.number;
+            if number <= released {
+                return false;
+            }
             let known = self.overlay.get(Table::Closings, &key(BATCH, number)).ok().flatten();
             let known = known.and_then(|value| serde_json::from_slice::<ClosedBatch>(&value).ok());
-            number > released && known.is_none_or(|known| known.closing != hex::encode(&published.message.closing))
+            known.is_none_or(|known| known.closing != hex::encode(&published.message.closing))
         });
         unknown.map(|published| {
             format!(
@@ -221,8 +233,17 @@ impl<S: Store> Engine<S> {
     fn last_released(&self) -> u64 {
         let unreleased = self.overlay.scan_prefix(Table::Closings, UNRELEASED).unwrap_or_default();
         let first = unreleased.first().and_then(|(key, _)| number_of(key)).unwrap_or(u64::MAX);
-        let released = self.overlay.scan_back(Table::Closings, BATCH, &key(BATCH, first), 1).unwrap_or_default();
-        released.first().and_then(|(key, _)| number_of(key)).unwrap_or(0)
+        self.last_before(&key(BATCH, first))
+    }
+
+    fn last_closed(&self) -> u64 {
+        self.last_before(UNRELEASED)
+    }
+
+    /// The number of the newest batch whose key is before another.
+    fn last_before(&self, end: &[u8]) -> u64 {
+        let batches = self.overlay.scan_back(Table::Closings, BATCH, end, 1).unwrap_or_default();
+        batches.first().and_then(|(key, _)| number_of(key)).unwrap_or(0)
     }
 
     /// Takes in closings that this hub doesn't know: its own of before a loss, and another hub's.
