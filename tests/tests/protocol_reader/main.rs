@@ -108,7 +108,12 @@ fn troubled() -> Simulation {
         market.suspense().contains("revoked") && market.settle(true).posted >= 14
     });
     market.run_for(20_000);
-    market.settle(false);
+    let closed = market.settle(false).number;
+    market.until(
+        "it is released",
+        20_000,
+        |market| matches!(market.ask(0, Request::Ledger), Answer::Ledger(ledger) if ledger.settlements == closed),
+    );
     market
 }
 
