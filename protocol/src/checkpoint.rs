@@ -417,7 +417,8 @@ pub struct CheckpointView {
     chain: Vec<(Hash, u64)>,
     by_prefix: BTreeMap<[u8; 8], u64>,
     names: BTreeMap<u64, LogName>,
-    named: BTreeSet<LogName>,
+    /// Logs that have a number, and which checkpoint first said it.
+    named: BTreeMap<LogName, u64>,
     steps: BTreeMap<LogName, Vec<(u64, Head)>>,
     /// Of logs that checkpoints don't list: (checkpoint, standing head), each proved.
     proven: BTreeMap<LogName, Vec<(Hash, Head)>>,
@@ -451,7 +452,8 @@ impl CheckpointView {
         })
     }
 
-    fn ordinal(&self, checkpoint: &Hash) -> Option<u64> {
+    /// The place of a checkpoint in the chain, by the hash of its entry.
+    pub fn ordinal(&self, checkpoint: &Hash) -> Option<u64> {
         let ordinal = *self.by_prefix.get(&checkpoint.prefix())?;
         self.chain.get(ordinal as usize).filter(|(hash, _)| hash == checkpoint).map(|_| ordinal)
     }
@@ -503,7 +505,7 @@ impl CheckpointView {
         for change in &checkpoint.changes {
             if let Some(name) = change.named {
                 self.names.insert(change.number, name);
-                self.named.insert(name);
+                self.named.entry(name).or_insert(ordinal);
             }
             if let (Some(name), Some(head)) = (self.names.get(&change.number), change.standing) {
                 let steps = self.steps.entry(*name).or_default();
@@ -548,7 +550,13 @@ impl CheckpointView {
 
     /// Whether a checkpoint has said the log's number.
     pub fn names(&self, log: &LogName) -> bool {
-        self.named.contains(log)
+        self.named.contains_key(log)
+    }
+
+    /// The time of the first checkpoint that said the log's number.
+    pub fn named_at(&self, log: &LogName) -> Option<u64> {
+        let ordinal = *self.named.get(log)?;
+        self.chain.get(ordinal as usize).map(|(_, time)| *time)
     }
 
     /// How many checkpoints.

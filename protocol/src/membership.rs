@@ -180,6 +180,17 @@ pub enum NotStanding {
     Quarantined,
 }
 
+/// The checkpoint that covers a decision; `None`: none does yet. No decision is earlier than another that isn't covered.
+type Since = Option<Covering>;
+
+/// The earlier of two.
+fn earlier(one: Since, other: Since) -> Since {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 /// A certificate that counts.
 #[derive(Clone, Debug)]
 pub struct Issued {
@@ -196,9 +207,10 @@ struct Device {
     rank: u64,
     issued: Vec<Issued>,
     revocations: Vec<Line>,
-    /// Incarnations that count in spite of a quarantine.
-    readmitted: BTreeSet<Incarnation>,
-    raises: Vec<Line>,
+    /// Incarnations that count in spite of a quarantine, and since when.
+    readmitted: BTreeMap<Incarnation, Since>,
+    /// What stands beyond a line, and since when.
+    raises: Vec<(Line, Since)>,
     quarantines: Vec<Quarantine>,
 }
 
@@ -326,7 +338,8 @@ impl Membership {
         ancestry: &dyn Ancestry,
     ) -> Result<Issued, RefusedFact> {
         let author = fact.at.log.author;
-        let time = effective_time(fact.timestamp, &fact.seen, &fact.at.log, fact.at.sequence, coverage);
+        let covering = self.covered(&fact.at, coverage, ancestry);
+        let time = effective_time(fact.timestamp, &fact.seen, covering, coverage);
         let issued = || Issued { certificate: certificate.clone(), at: fact.at, time };
         if author == self.root {
             return Ok(issued());
@@ -358,9 +371,8 @@ impl Membership {
             return Err(RefusedFact::NoSay);
         }
         let by_hub = author == self.root || self.role(&author) == Some(Role::Hub);
-        let before = coverage
-            .covered_by(&fact.at.log, fact.at.sequence)
-            .map_or_else(|| coverage.newest(), |covering| covering.ordinal.checked_sub(1));
+        let since = self.covered(&fact.at, coverage, ancestry);
+        let before = since.map_or_else(|| coverage.newest(), |covering| covering.ordinal.checked_sub(1));
         let Some(device) = self.devices.get_mut(&subject) else { return Err(RefusedFact::NoSay) };
         match &fact.body {
             ControlBody::Certificate(_) => {}
@@ -378,10 +390,14 @@ impl Membership {
                 if !by_hub {
                     return Err(RefusedFact::NoSay);
                 }
-                device.raises.push(line.clone());
+                device.raises.push((line.clone(), since));
             }
             ControlBody::Readmission { incarnation, .. } => {
-                device.readmitted.insert(*incarnation);
+                device
+                    .readmitted
+                    .entry(*incarnation)
+                    .and_modify(|known| *known = earlier(*known, since))
+                    .or_insert(since);
             }
         }
         Ok(())
@@ -405,8 +421,29 @@ impl Membership {
     /// # Errors
     /// The reason why it has no effect.
     pub fn stands(&self, at: &Position, coverage: &dyn Coverage, ancestry: &dyn Ancestry) -> Result<(), NotStanding> {
+        self.standing(at, coverage, ancestry).map(|_| ())
+    }
+
+    /// The first checkpoint that covers an entry, for whoever must know what came first: what stands only by a raise or
+    /// a readmission counts as covered by the checkpoint that covers this, if that is later. So a decision of today
+    /// doesn't change what yesterday's checkpoints have made of everything else.
+    pub fn covered(&self, at: &Position, coverage: &dyn Coverage, ancestry: &dyn Ancestry) -> Option<Covering> {
+        let own = coverage.covered_by(&at.log, at.sequence);
+        match self.standing(at, coverage, ancestry) {
+            Ok(Some(since)) => own.and_then(|own| since.map(|since| own.max(since))),
+            Ok(None) | Err(_) => own,
+        }
+    }
+
+    /// Whether an entry counts, and where it does so by a raise or a readmission alone, since when.
+    fn standing(
+        &self,
+        at: &Position,
+        coverage: &dyn Coverage,
+        ancestry: &dyn Ancestry,
+    ) -> Result<Option<Since>, NotStanding> {
         if at.log.author == self.root {
-            return Ok(());
+            return Ok(None);
         }
         let device = self.devices.get(&at.log.author).ok_or(NotStanding::NotMember)?;
         let key = (at.log.incarnation, at.log.lane);
@@ -414,24 +451,33 @@ impl Membership {
         let within = |head: Head| {
             entry.sequence <= head.sequence && ancestry.is_at_or_before(&at.log, entry, head).unwrap_or(true)
         };
-        let raised = || device.raises.iter().any(|line| line.get(&key).is_some_and(|head| within(*head)));
+        // Of several raises the earliest: none takes away what another one gave.
+        let raised = || {
+            let raises = device.raises.iter().filter(|(line, _)| line.get(&key).is_some_and(|head| within(*head)));
+            raises.map(|(_, since)| *since).reduce(earlier)
+        };
+        let mut by = None;
         let beyond = device.revocations.iter().any(|line| !line.get(&key).is_some_and(|head| within(*head)));
-        if beyond && !raised() {
-            return Err(NotStanding::BeyondLine);
+        if beyond {
+            by = Some(raised().ok_or(NotStanding::BeyondLine)?);
         }
-        let readmitted = device.readmitted.contains(&at.log.incarnation);
+        let readmitted = device.readmitted.get(&at.log.incarnation).copied();
         for quarantine in &device.quarantines {
-            // Of the forked log itself two histories can't both count: there a raise says which does.
-            if readmitted && at.log != quarantine.log {
-                continue;
-            }
             let before_fork = at.log == quarantine.log && at.sequence < quarantine.position;
             let named = quarantine.named(&at.log, coverage).is_some_and(within);
-            if !before_fork && !named && !raised() {
-                return Err(NotStanding::Quarantined);
+            if before_fork || named {
+                continue;
             }
+            // Of the forked log itself two histories can't both count: there a raise says which does.
+            let readmitted = readmitted.filter(|_| at.log != quarantine.log);
+            let lifted = readmitted.into_iter().chain(raised()).reduce(earlier).ok_or(NotStanding::Quarantined)?;
+            // What lifts one of them doesn't lift the other: the later one counts, and one that isn't covered is later.
+            by = Some(match by {
+                None => lifted,
+                Some(by) => by.and_then(|by: Covering| lifted.map(|lifted| by.max(lifted))),
+            });
         }
-        Ok(())
+        Ok(by)
     }
 
     /// The last entry that counts of a log of which two histories are proved: what a checkpoint or a raise named after
@@ -444,7 +490,7 @@ impl Membership {
         };
         let named = quarantine.named(&proof.log, coverage);
         let key = (proof.log.incarnation, proof.log.lane);
-        let raised = device.raises.iter().filter_map(|line| line.get(&key).copied()).max();
+        let raised = device.raises.iter().filter_map(|(line, _)| line.get(&key).copied()).max();
         let beyond = |head: &Head| head.sequence >= proof.sequence;
         named.filter(beyond).or(raised.filter(beyond)).unwrap_or(before)
     }
@@ -518,7 +564,7 @@ impl Membership {
     pub fn is_quarantined(&self, device: &DeviceId, incarnation: &Incarnation) -> bool {
         self.devices
             .get(device)
-            .is_some_and(|device| !device.quarantines.is_empty() && !device.readmitted.contains(incarnation))
+            .is_some_and(|device| !device.quarantines.is_empty() && !device.readmitted.contains_key(incarnation))
     }
 
     /// The role in the newest certificate.
@@ -553,10 +599,10 @@ impl Membership {
 }
 
 /// When an entry counts as written: its timestamp, not before the checkpoint that its author had seen, not after the
-/// first one that covers it. So one wrong clock moves nobody else, and nobody can backdate.
-pub fn effective_time(timestamp: u64, seen: &[u8; 8], log: &LogName, sequence: u64, coverage: &dyn Coverage) -> u64 {
+/// first one that covers it ([`Membership::covered`]). So one wrong clock moves nobody else, and nobody can backdate.
+pub fn effective_time(timestamp: u64, seen: &[u8; 8], covering: Option<Covering>, coverage: &dyn Coverage) -> u64 {
     let floor = coverage.time_seen(seen).unwrap_or(0);
-    let ceiling = coverage.covered_by(log, sequence).map_or(u64::MAX, |covering| covering.time);
+    let ceiling = covering.map_or(u64::MAX, |covering| covering.time);
     timestamp.min(ceiling).max(floor.min(ceiling))
 }
 

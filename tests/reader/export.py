@@ -150,7 +150,7 @@ class Export:
                     self.problems.append(f"checkpoint {message['number']}: no checkpoint {number} is {link.hex()[:8]}")
 
     def rank(self, fact):
-        covering = self.coverage.covering(LogName(*fact.position[:3]), fact.position.sequence)
+        covering = self.membership.covering(fact.position)
         return (INFINITE if covering is None else covering, fact.position.hash)
 
     def newest(self, facts):

@@ -235,13 +235,6 @@ class Coverage:
         heads = {log: self.standing_at(ordinal, log) for log in logs}
         return {log: head for log, head in heads.items() if head}
 
-    def effective_time(self, fact):
-        at = fact.position
-        covering = self.covering(LogName(*at[:3]), at.sequence)
-        ceiling = INFINITE if covering is None else self.times[covering]
-        seen = self.ordinals.get(fact.seen)
-        floor = 0 if seen is None else self.times[seen]
-        return max(min(fact.timestamp, ceiling), min(floor, ceiling))
 
 
 # -------------------------------------------------------------------------------------------------- membership
@@ -251,7 +244,9 @@ Fact = namedtuple("Fact", "position timestamp seen kind message")
 
 class Device:
     def __init__(self, rank):
-        self.rank, self.certificates, self.lines, self.raises, self.readmitted = rank, [], [], [], set()
+        self.rank, self.certificates, self.lines = rank, [], []
+        self.raises = []  # (line, ordinal of the checkpoint that covers it)
+        self.readmitted = {}  # incarnation: ordinals
         self.quarantines = []  # (log, first sequence, ordinal of what was named before)
 
     def newest(self):
@@ -272,7 +267,7 @@ class Membership:
         authors = {root}
         for rank in range(1, 5):
             granted = [
-                (self.coverage.effective_time(fact), fact.position, fact.message)
+                (self.effective_time(fact), fact.position, fact.message)
                 for fact in facts
                 if fact.kind == 17 and fact.position.author in authors and self.grants(fact)
             ]
@@ -303,7 +298,7 @@ class Membership:
         return by_device
 
     def grants(self, fact):
-        author, time = fact.position.author, self.coverage.effective_time(fact)
+        author, time = fact.position.author, self.effective_time(fact)
         if author == self.root:
             return True
         return self.stands(fact.position) is None and any(
@@ -322,10 +317,10 @@ class Membership:
                 return False
             if not self.is_hub(author) and all(at.author != author for _, at, _ in device.certificates):
                 return False
+        covering = self.covering(fact.position)
         if fact.kind == 18:
             line = dict(message["line"])
             if not (message["below_standing"] and self.is_hub(author)):
-                covering = self.coverage.covering(LogName(*fact.position[:3]), fact.position.sequence)
                 before = self.coverage.newest() if covering is None else covering - 1 if covering else None
                 if before is not None:
                     for log, head in self.coverage.standing_of(before, message["device"]).items():
@@ -336,40 +331,66 @@ class Membership:
         elif fact.kind == 19:
             if not self.is_hub(author):
                 return False
-            device.raises.append(message["line"])
+            device.raises.append((message["line"], covering))
         else:
-            device.readmitted.add(message["incarnation"])
+            device.readmitted.setdefault(message["incarnation"], []).append(covering)
         return True
 
     def stands(self, position, within=by_sequence):
         """None where it stands, else the word why not."""
-        if position.author == self.root:
+        return self.standing(position, within)[0]
+
+    def covering(self, position):
+        """The checkpoint from which on it counts, for what came first; None while there is none."""
+        own = self.coverage.covering(LogName(*position[:3]), position.sequence)
+        _, lifted = self.standing(position, by_sequence)
+        if own is None or INFINITE in lifted:
             return None
+        return max([own, *lifted])
+
+    def effective_time(self, fact):
+        covering, times = self.covering(fact.position), self.coverage.times
+        ceiling = INFINITE if covering is None else times[covering]
+        seen = self.coverage.ordinals.get(fact.seen)
+        floor = 0 if seen is None else times[seen]
+        return max(min(fact.timestamp, ceiling), min(floor, ceiling))
+
+    def standing(self, position, within):
+        """(None or the word why not, the checkpoints since which each thing against it is lifted)"""
+        if position.author == self.root:
+            return None, []
         device = self.devices.get(position.author)
         if device is None:
-            return "not_member"
+            return "not_member", []
         log, key = LogName(*position[:3]), (position.incarnation, position.lane)
 
         def lies_within(head):
             return head is not None and position.sequence <= head.sequence and within(position, head)
 
-        raised = any(lies_within(line.get(key)) for line in device.raises)
-        if not raised and not all(lies_within(line.get(key)) for line in device.lines):
-            return "revoked"
+        def earliest(ordinals):
+            return min(INFINITE if ordinal is None else ordinal for ordinal in ordinals)
+
+        lifted, raised = [], [since for line, since in device.raises if lies_within(line.get(key))]
+        if not all(lies_within(line.get(key)) for line in device.lines):
+            if not raised:
+                return "revoked", []
+            lifted.append(earliest(raised))
         for forked, first, named in device.quarantines:
-            if log != forked and position.incarnation in device.readmitted:
-                continue
             before = log == forked and position.sequence < first
-            if not before and not lies_within(self.coverage.standing_at(named, log)) and not raised:
-                return "quarantine"
-        return None
+            if before or lies_within(self.coverage.standing_at(named, log)):
+                continue
+            admitted = raised + (device.readmitted.get(position.incarnation, []) if log != forked else [])
+            if not admitted:
+                return "quarantine", []
+            lifted.append(earliest(admitted))
+        return None, lifted
 
     def has_effect(self, fact, scope):
         if self.stands(fact.position) is not None:
             return False
         if fact.position.author == self.root:
             return True
-        time = self.coverage.effective_time(fact)
+        time = self.effective_time(fact)
         return any(
             certificate["not_before"] <= time <= certificate["not_after"] and scope in certificate["limits"]
             for _, _, certificate in self.devices[fact.position.author].certificates

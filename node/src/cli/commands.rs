@@ -29,6 +29,9 @@ const DAY_MS: u64 = 24 * 3_600_000;
 const HOUR_MS: u64 = 3_600_000;
 /// How long a node whose disk has failed goes on answering.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// How often, and after which pause, `settle` looks whether a carrier has taken the closing.
+const RELEASE_TRIES: usize = 15;
+const RELEASE_PAUSE: Duration = Duration::from_millis(200);
 /// An invite that waits for `run`, in the data directory.
 const INVITE_FILE: &str = "invite";
 
@@ -167,6 +170,12 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
                 let rows = list(&ledger["balances"], |row| vec![text(&row[0]), money(&row[2], &text(&row[1]))]);
                 table(&["account", "balance"], &rows);
                 suspense(&ledger["suspense"]);
+                for closed in ledger["unreleased"].as_array().into_iter().flatten() {
+                    println!("Settlement {} is closed, not released: {}.", closed["number"], text(&closed["because"]));
+                }
+                if ledger["problem"] != "" {
+                    println!("{}.", text(&ledger["problem"]));
+                }
             })
         }
         Command::Statements => {
@@ -556,6 +565,9 @@ async fn status(directory: &Path, json: bool) -> Result<(), CliError> {
         );
         let custody = &status["custody"];
         println!("  carries   {} entries of others ({} bytes)", custody["held_entries"], custody["held_bytes"]);
+        if custody["ledger_entries"] != 0 {
+            println!("            {} entries of the hub's ledger", custody["ledger_entries"]);
+        }
         for notice in status["notices"].as_array().into_iter().flatten() {
             println!("  ! {}", text(notice));
         }
@@ -585,7 +597,10 @@ fn suspense(rows: &Value) {
 }
 
 async fn settle(directory: &Path, dry_run: bool, json: bool) -> Result<(), CliError> {
-    let settlement = ask(directory, "POST", "/v1/settle", Some(&json!({ "dry_run": dry_run }))).await?;
+    let mut settlement = ask(directory, "POST", "/v1/settle", Some(&json!({ "dry_run": dry_run }))).await?;
+    if !dry_run {
+        await_release(directory, &mut settlement).await?;
+    }
     show(json, &settlement, |settlement| {
         let verb = if dry_run { "would post" } else { "posted" };
         println!(
@@ -601,7 +616,35 @@ async fn settle(directory: &Path, dry_run: bool, json: bool) -> Result<(), CliEr
         });
         table(&["stall", "sales", "pays out"], &rows);
         suspense(&settlement["suspense"]);
+        match (&settlement["released"], text(&settlement["because"])) {
+            (Value::Bool(true), because) if because.is_empty() => {
+                println!("Released: the stalls get their statements.")
+            }
+            (Value::Bool(true), because) => println!("Released: {because}."),
+            _ if dry_run => {}
+            (_, because) => println!("Closed, not released: {because}. `stallmesh ledger` says when it is."),
+        }
     })
+}
+
+/// A carrier that can be reached takes a closing in a moment: waits for that, so that the answer says how it ended.
+async fn await_release(directory: &Path, settlement: &mut Value) -> Result<(), CliError> {
+    for _ in 0..RELEASE_TRIES {
+        if settlement["released"] == true {
+            return Ok(());
+        }
+        let ledger = ask(directory, "GET", "/v1/ledger", None).await?;
+        let waiting = ledger["unreleased"].as_array().into_iter().flatten();
+        match waiting.into_iter().find(|closed| closed["number"] == settlement["number"]) {
+            Some(closed) => settlement["because"] = closed["because"].clone(),
+            None => {
+                settlement["released"] = true.into();
+                settlement["because"] = "".into();
+            }
+        }
+        tokio::time::sleep(RELEASE_PAUSE).await;
+    }
+    Ok(())
 }
 
 async fn policy(directory: &Path, arguments: &PolicyArguments, json: bool) -> Result<(), CliError> {

@@ -294,6 +294,10 @@ impl<S: Store> Engine<S> {
         if self.custody_is_full() {
             notices.push("the room for others' sales is used up: nothing more is carried".into());
         }
+        for (number, because) in self.unreleased() {
+            notices.push(format!("settlement {number} is closed, not released: {because}"));
+        }
+        notices.extend(self.closing_problem());
         let problem = self.join_problem();
         if !problem.is_empty() {
             notices.push(problem);
@@ -317,7 +321,13 @@ impl<S: Store> Engine<S> {
                 error: String::new(),
             },
             peers,
-            custody: CustodyView { held_entries, held_bytes, own_waiting, own_copied },
+            custody: CustodyView {
+                held_entries,
+                held_bytes,
+                ledger_entries: self.ledger_entries_carried(),
+                own_waiting,
+                own_copied,
+            },
             heads,
             notices,
             time: self.time(),

@@ -12,6 +12,10 @@ fn because(state: &str, reasons: Vec<String>) -> ExplainView {
     ExplainView { state: state.to_owned(), because: reasons }
 }
 
+fn put_off_sentence(logs: usize) -> String {
+    format!("it started too often: {logs} of its logs are taken when checkpoints have named earlier ones; no sales are")
+}
+
 impl<S: Store> Engine<S> {
     pub(crate) fn explain(&mut self, subject: &ExplainSubject) -> ExplainView {
         match subject {
@@ -56,6 +60,8 @@ impl<S: Store> Engine<S> {
             }
             return because("expired", reasons);
         }
+        let put_off = self.replica.iter().flat_map(|replica| replica.logs_put_off());
+        let put_off = put_off.filter(|log| log.author == *device).count();
         if *device == self.device.id() {
             return because("here", vec!["this is the device that you ask".into()]);
         }
@@ -71,10 +77,12 @@ impl<S: Store> Engine<S> {
                 if let Some(refusal) = self.custody.any_refusal(SessionId(id.0)) {
                     reasons.push(format!("it refuses custody: {refusal}"));
                 }
+                reasons.extend((put_off > 0).then(|| put_off_sentence(put_off)));
                 because("here", reasons)
             }
             None => {
                 let mut reasons = vec!["no link to it is up; its entries come through other members".to_owned()];
+                reasons.extend((put_off > 0).then(|| put_off_sentence(put_off)));
                 if self.links.values().all(|link| !link.greeted) {
                     reasons.push(
                         "in fact this device has no link to anybody: check that it is on the market's network".into(),
@@ -97,7 +105,11 @@ impl<S: Store> Engine<S> {
             SaleState::Settled => because("settled", vec!["it is in a settlement, and the statement is here".into()]),
             SaleState::AtTheHub => because(
                 "waiting_for_hub",
-                vec!["the hub has it and has signed for it; it will be in the next settlement".into()],
+                vec![
+                    "the hub has it and has signed for it; it will be in the next settlement, which the hub releases \
+                     once a carrier holds the closing"
+                        .into(),
+                ],
             ),
             SaleState::Copied | SaleState::ThisDevice => self.explain_waiting(&at.log, view.copies),
             SaleState::InSuspense => because(

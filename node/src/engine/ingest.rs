@@ -42,6 +42,9 @@ impl<S: Store> Engine<S> {
             }
             return;
         }
+        if !self.may_hold(&log) {
+            return self.put_off(session, log);
+        }
         let last = verified.head();
         let first = verified.page().first;
         let inserted = self.logs.insert(&mut self.overlay, &log, &verified);
@@ -119,7 +122,7 @@ impl<S: Store> Engine<S> {
 
     /// Reads new entries into the views.
     pub(crate) fn take_in(&mut self, new: &[Held]) {
-        self.books.reconciled = None;
+        self.books.changed(new.iter().any(|held| held.log.lane == Lane::LEDGER));
         let mut catalog = false;
         let mut joining = false;
         for held in new {
@@ -151,6 +154,9 @@ impl<S: Store> Engine<S> {
         let id = self.logs.id(log);
         let verified =
             Page::decode(bytes).and_then(|page| page.verify(&id, &log.author)).map_err(|error| error.to_string())?;
+        if !self.may_hold(log) {
+            return Err("its author has started too often since the last checkpoint that is known here".into());
+        }
         let inserted = self.logs.insert(&mut self.overlay, log, &verified);
         match self.guard(inserted) {
             Some(Inserted::New(new)) => {

@@ -239,6 +239,7 @@ impl<S: Store> Engine<S> {
         }
         self.books.reconciled = None;
         self.settle_forks();
+        self.take_up();
         if let Some(time) = self.views.coverage.time() {
             self.witness_time(time);
         }

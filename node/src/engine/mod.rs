@@ -15,7 +15,7 @@
 //! | `author` | writing own logs: incarnations, day keys, signatures |
 //! | `logs`, `overlay` | what is held, and how it stands in the store |
 //! | `views`, `catalog` | what the entries say: members, keys, settlements, products |
-//! | `ingest` | what becomes of pages that peers send |
+//! | `ingest`, `incarnations` | what becomes of pages that peers send, and how many lives of a device are held |
 //! | `links`, `join`, `gate`, `peers` | who may talk to us, who gets in, who gets how much, whom to dial |
 //! | `ways`, `custody` | who carries whose sealed sales, and what the hub has acknowledged |
 //! | `erasure` | what is said about a person goes |
@@ -34,6 +34,7 @@ mod explain;
 mod export;
 mod gate;
 mod hub;
+mod incarnations;
 mod ingest;
 mod join;
 mod links;

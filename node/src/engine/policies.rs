@@ -8,19 +8,19 @@ use stallmesh_protocol::checkpoint::CheckpointView;
 use stallmesh_protocol::membership::Coverage;
 use stallmesh_protocol::{Hash, payload};
 
-use super::views::{Views, newest, rank, unreplaced};
+use super::views::{Views, unreplaced};
 
 impl Views {
     /// The policy in force, as far as this node knows; what the market's hub has not said yet is as if empty.
     pub(crate) fn policy(&self) -> payload::Policy {
-        newest(self.policies(), |message| &message.replaces, &self.coverage)
+        self.newest(self.policies(), |message| &message.replaces)
             .map(|(_, message)| message.clone())
             .unwrap_or_default()
     }
 
     /// What a sale cites as the policy that it was priced under: the first 8 bytes of its hash; empty for none.
     pub(crate) fn policy_version(&self) -> Vec<u8> {
-        newest(self.policies(), |message| &message.replaces, &self.coverage)
+        self.newest(self.policies(), |message| &message.replaces)
             .map(|(written, _)| written.at.hash.prefix().to_vec())
             .unwrap_or_default()
     }
@@ -33,13 +33,13 @@ impl Views {
     /// The market's share of sales' net, by what their authors had seen.
     pub(crate) fn fee_rates(&self) -> FeeRates {
         let mut policies = self.policies();
-        policies.sort_by_key(|(written, _)| rank(written, &self.coverage));
+        policies.sort_by_key(|(written, _)| self.rank(written));
         let mut rates = FeeRates::default();
         for (index, (written, _)) in policies.iter().enumerate() {
-            let (ordinal, _) = rank(written, &self.coverage);
+            let (ordinal, _) = self.rank(written);
             // Of what one checkpoint covers, and all before it, one counts.
             let known = policies[..=index].iter().copied();
-            let counts = newest(known, |message| &message.replaces, &self.coverage);
+            let counts = self.newest(known, |message| &message.replaces);
             let rate = counts.map(|(_, message)| message.fee_rate.clone()).unwrap_or_default();
             match rates.steps.last_mut() {
                 Some((last, last_rate)) if *last == ordinal => *last_rate = rate,

@@ -565,8 +565,10 @@ pub struct PeerView {
 pub struct CustodyView {
     /// Sealed entries of others that are kept here until the hub has them.
     pub held_entries: u64,
-    /// Their bytes.
+    /// Bytes of all sealed entries of others that are kept here.
     pub held_bytes: u64,
+    /// Entries of the hub's ledger that are kept here for it; they can't be read here.
+    pub ledger_entries: u64,
     /// Own sealed entries that the hub doesn't have yet.
     pub own_waiting: u64,
     /// Of these, how many a neighbour holds.
@@ -695,6 +697,10 @@ pub struct SettlementView {
     pub suspense: Vec<SuspenseView>,
     /// Sum of all rows by currency: zero.
     pub sums: Vec<(String, i64)>,
+    /// Whether the batch is published with its statements. Until a carrier holds its closing it is closed, not released.
+    pub released: bool,
+    /// Why it isn't released yet, or why it was at once.
+    pub because: String,
 }
 
 /// A statement of one stall, as JSON.
@@ -736,8 +742,21 @@ pub struct LedgerView {
     pub posted: usize,
     /// Rows in suspense.
     pub suspense: Vec<SuspenseView>,
-    /// Settlements so far.
+    /// Settlements released so far.
     pub settlements: u64,
+    /// Batches that are closed and not released yet, in the order of their release.
+    pub unreleased: Vec<ClosedView>,
+    /// Why no batch can be closed now; empty where one can.
+    pub problem: String,
+}
+
+/// A batch that is closed, not released.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedView {
+    /// Batch number.
+    pub number: u64,
+    /// What it waits for.
+    pub because: String,
 }
 
 /// An entry for people.

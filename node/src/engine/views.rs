@@ -7,7 +7,7 @@ use stallmesh_protocol::checkpoint::{Checkpoint, CheckpointView, ProvenLeaf};
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::fork::ForkProof;
 use stallmesh_protocol::membership::{
-    BySequence, ControlFact, Coverage, Membership, NoCoverage, NotStanding, Position, ProofFact, effective_time,
+    BySequence, ControlFact, Covering, Membership, NoCoverage, NotStanding, Position, ProofFact, effective_time,
     read_control, read_line,
 };
 use stallmesh_protocol::payload::{self, PayloadError};
@@ -310,7 +310,26 @@ impl Views {
 
     /// When an entry counts as written.
     pub(crate) fn time_of(&self, written: &Written) -> u64 {
-        effective_time(written.timestamp, &written.seen, &written.at.log, written.at.sequence, &self.coverage)
+        effective_time(written.timestamp, &written.seen, self.covered(written), &self.coverage)
+    }
+
+    /// The first checkpoint that covers an entry, or the raise or readmission by which alone it stands.
+    fn covered(&self, written: &Written) -> Option<Covering> {
+        self.membership.covered(&written.at, &self.coverage, &BySequence)
+    }
+
+    /// Among versions of one thing: the later covering checkpoint wins, an uncovered one counts as latest, then the hash.
+    pub(super) fn rank(&self, written: &Written) -> (u64, Hash) {
+        (self.covered(written).map_or(u64::MAX, |covering| covering.ordinal), written.at.hash)
+    }
+
+    /// The version that counts.
+    pub(super) fn newest<'a, M: 'a>(
+        &self,
+        all: impl IntoIterator<Item = &'a (Written, M), IntoIter: Clone>,
+        replaces: impl Fn(&M) -> &Vec<Vec<u8>>,
+    ) -> Option<&'a (Written, M)> {
+        unreplaced(all, replaces).max_by_key(|(written, _)| self.rank(written))
     }
 
     /// Whether an entry counts, for what needs this scope.
@@ -320,7 +339,7 @@ impl Views {
 
     /// The market, as the root's newest entry says it.
     pub(crate) fn market(&self) -> Option<&payload::Market> {
-        newest(&self.markets, |message| &message.replaces, &self.coverage).map(|(_, message)| message)
+        self.newest(&self.markets, |message| &message.replaces).map(|(_, message)| message)
     }
 
     /// The policies that have effect, whether replaced or not.
@@ -404,7 +423,7 @@ impl Views {
         catalog.refresh(|written| {
             let certificate = self.permits(written, Scope::PUBLISH_CATALOG).ok().flatten();
             let stall = certificate.map(|certificate| certificate.stall.clone());
-            Judgement { stall, covered: rank(written, &self.coverage).0 }
+            Judgement { stall, covered: self.rank(written).0 }
         });
         self.catalog = catalog;
     }
@@ -472,13 +491,6 @@ impl Views {
     }
 }
 
-/// Among versions of one thing: the later covering checkpoint wins, an uncovered one counts as latest, then the hash.
-pub(super) fn rank(written: &Written, coverage: &CheckpointView) -> (u64, Hash) {
-    let ordinal =
-        coverage.covered_by(&written.at.log, written.at.sequence).map_or(u64::MAX, |covering| covering.ordinal);
-    (ordinal, written.at.hash)
-}
-
 /// Those versions that no other one of them names as replaced.
 pub(super) fn unreplaced<'a, M: 'a>(
     all: impl IntoIterator<Item = &'a (Written, M), IntoIter: Clone>,
@@ -490,13 +502,4 @@ pub(super) fn unreplaced<'a, M: 'a>(
         .flat_map(|(_, message)| replaces(message).iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()))
         .collect();
     all.filter(move |(written, _)| !replaced.contains(&written.at.hash))
-}
-
-/// The version that counts.
-pub(super) fn newest<'a, M: 'a>(
-    all: impl IntoIterator<Item = &'a (Written, M), IntoIter: Clone>,
-    replaces: impl Fn(&M) -> &Vec<Vec<u8>>,
-    coverage: &CheckpointView,
-) -> Option<&'a (Written, M)> {
-    unreplaced(all, replaces).max_by_key(|(written, _)| rank(written, coverage))
 }

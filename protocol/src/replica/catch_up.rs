@@ -53,6 +53,9 @@ impl Want {
 impl Replica {
     /// Asks for a log where somebody has more of it than we do and nobody was asked yet.
     pub(super) fn consider(&mut self, log: LogName, now: u64) {
+        if self.put_off.contains(&log) {
+            return;
+        }
         let known = self.known(&log).copied();
         let own = known.map_or(0, |known| known.head.sequence);
         let lacks = |sequence: u64| known.map_or(sequence > 0, |known| known.lacks(sequence));
@@ -114,9 +117,36 @@ impl Replica {
 
     /// Waits a moment before asking: an entry that was announced may be on its way from another peer.
     pub(super) fn consider_later(&mut self, log: LogName, at: u64) {
+        if self.put_off.contains(&log) {
+            return;
+        }
         let want = self.wants.entry(log).or_default();
         if want.asked.is_none() {
             want.not_before = Some(want.not_before.map_or(at, |before| before.min(at)));
+        }
+    }
+
+    /// A log may not be held for now: nobody is asked for it before [`Replica::take_up`].
+    pub fn put_off(&mut self, log: LogName) {
+        if let Some(want) = self.wants.remove(&log)
+            && let Some(asked) = want.asked
+        {
+            self.release(asked.session);
+        }
+        if self.put_off.len() < self.limits.put_off_max {
+            self.put_off.insert(log);
+        }
+    }
+
+    /// Logs that are put off.
+    pub fn logs_put_off(&self) -> impl Iterator<Item = &LogName> {
+        self.put_off.iter()
+    }
+
+    /// A log that was put off may be held now.
+    pub fn take_up(&mut self, log: LogName, now: u64) {
+        if self.put_off.remove(&log) {
+            self.consider(log, now);
         }
     }
 

@@ -78,6 +78,8 @@ pub struct Limits {
     pub dead_ms: u64,
     /// Logs in one clock frame.
     pub clock_logs_max: usize,
+    /// Logs that are remembered as put off; what lies beyond is asked for again at each comparison.
+    pub put_off_max: usize,
 }
 
 impl Default for Limits {
@@ -94,6 +96,7 @@ impl Default for Limits {
             ping_ms: 10_000,
             dead_ms: 30_000,
             clock_logs_max: 800,
+            put_off_max: 16_384,
         }
     }
 }
@@ -333,6 +336,8 @@ pub struct Replica {
     sessions: BTreeMap<SessionId, Session>,
     /// What is asked for, or should be.
     wants: BTreeMap<LogName, Want>,
+    /// Logs that are asked for no more until [`Replica::take_up`].
+    put_off: BTreeSet<LogName>,
     /// Blobs that are asked for, and whom we asked last.
     blobs: BTreeMap<Hash, BlobWant>,
     /// Fork proofs to be told to every new session.
@@ -363,6 +368,7 @@ impl Replica {
             clock: BTreeMap::new(),
             sessions: BTreeMap::new(),
             wants: BTreeMap::new(),
+            put_off: BTreeSet::new(),
             blobs: BTreeMap::new(),
             evidence: BTreeMap::new(),
             next_request: 1,

@@ -18,6 +18,8 @@ const HUB: u8 = 2;
 const OWNER: u8 = 3;
 const HELPER: u8 = 4;
 const STRANGER: u8 = 6;
+/// A second hub.
+const SECOND: u8 = 7;
 /// 2026-06-06 08:00 UTC.
 const MORNING: u64 = 1_780_732_800_000;
 
@@ -441,6 +443,37 @@ fn charged() -> Market {
     market
 }
 
+/// The root takes a second hub's policy out again, below what a checkpoint had named, and in the end lets it count after
+/// all: from then on, and not over what was sold before.
+fn brought_back() -> Market {
+    let mut market = Market::open();
+    market.root.public(Kind::CERTIFICATE, certificate(SECOND, Role::Hub, Scopes::hub()).to_payload());
+    let mut second = Log::open(SECOND, 0xa7, Lane::CONTROL);
+    let policy = payload::Policy {
+        fee_rate: "11".into(),
+        replaces: vec![market.control.heads[3].hash.as_bytes().to_vec()],
+        ..Default::default()
+    };
+    second.public(Kind::POLICY, encode(&policy));
+    let mut owner = Log::open(OWNER, 0xa3, Lane::SALES);
+    let sold = |market: &mut Market, owner: &mut Log, root, id: &str, price| {
+        market.check(&[(&market.root.clone(), root), (&market.control.clone(), 4), (&second, 2)]);
+        owner.seen = market.seen();
+        owner.sell(&sale(id, price, 1, 1));
+    };
+    sold(&mut market, &mut owner, 4, "told of it", 10_000);
+    let device = key(SECOND).id().as_bytes().to_vec();
+    let below = payload::Revocation { device: device.clone(), below_standing: true, ..Default::default() };
+    market.root.public(Kind::REVOCATION, encode(&below));
+    sold(&mut market, &mut owner, 5, "told that it is gone", 10_001);
+    let raise = payload::Raise { device, line: a_line(&second, 2) };
+    market.root.public(Kind::RAISE, encode(&raise));
+    sold(&mut market, &mut owner, 6, "told that it is back", 10_002);
+    market.whole(&owner);
+    market.whole(&second);
+    market
+}
+
 /// (Name, root key, export)
 pub(crate) fn exports() -> Vec<(&'static str, DeviceId, Vec<u8>)> {
     [
@@ -450,6 +483,7 @@ pub(crate) fn exports() -> Vec<(&'static str, DeviceId, Vec<u8>)> {
         ("a forked device of which no checkpoint had named anything", forked(false)),
         ("a forked device's other life is admitted again", readmitted()),
         ("a fee that changes", charged()),
+        ("a policy that a raise brings back", brought_back()),
     ]
     .map(|(name, market)| {
         let (root, export) = market.export();

@@ -108,7 +108,12 @@ fn troubled() -> Simulation {
         market.suspense().contains("revoked") && market.settle(true).posted >= 14
     });
     market.run_for(20_000);
-    market.settle(false);
+    let closed = market.settle(false).number;
+    market.until(
+        "it is released",
+        20_000,
+        |market| matches!(market.ask(0, Request::Ledger), Answer::Ledger(ledger) if ledger.settlements == closed),
+    );
     market
 }
 
@@ -129,6 +134,13 @@ fn a_reader_written_from_the_document_accepts_and_refuses_what_the_vectors_say()
     let output = read(&python, &["vectors".as_ref(), folder.path().as_os_str()]);
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("names.json: "), "{output:?}");
+}
+
+/// The lines of one export's settlement.
+fn exports_named(made: &Value, name: &str) -> Vec<String> {
+    let exports = made["exports"].as_array().unwrap().iter();
+    let lines = exports.filter(|export| export["name"] == name).flat_map(|export| export["lines"].as_array().unwrap());
+    lines.map(|line| line.as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -165,6 +177,11 @@ fn the_settlements_of_the_vectors_are_what_this_program_recomputes() {
     let kept = std::fs::read_to_string(&path).expect("the vectors are part of the repository");
     let differs = kept.lines().zip(text.lines()).find(|(kept, made)| kept != made);
     assert!(kept == text, "settlements.json is not what the code makes: {differs:?}");
+    // The fee of each of its sales: whoever was told of the policy before it was taken out is charged as if it never was.
+    let brought_back = exports_named(&made, "a policy that a raise brings back");
+    let fees = brought_back.iter().filter(|line| line.contains("\tmarket-fee\t"));
+    let fees: Vec<&str> = fees.filter_map(|line| line.rsplit('\t').next()).collect();
+    assert_eq!(fees, ["-208", "-208", "-917"]);
     for outcome in [
         "posted",
         "repeats",

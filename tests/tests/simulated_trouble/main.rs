@@ -5,6 +5,8 @@ mod branches;
 mod custody;
 mod erasures;
 mod forks;
+mod incarnations;
+mod ledger;
 mod lives;
 mod pages;
 mod revoked;

@@ -6,7 +6,7 @@ use stallmesh_protocol::acknowledgement::{Acknowledgement, INTERVALS_MAX};
 use stallmesh_protocol::certificate::Role;
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::replica::SessionId;
-use stallmesh_protocol::{Head, LogName, wire};
+use stallmesh_protocol::{Head, Lane, LogName, wire};
 
 use super::NEWEST_BYTES;
 use crate::engine::Engine;
@@ -27,8 +27,10 @@ impl<S: Store> Engine<S> {
             (acknowledgement.time, acknowledgement.intervals.len()) > (known.time, known.intervals.len())
                 || known.intervals != acknowledgement.intervals && acknowledgement.time >= known.time
         });
-        // Only a hub's own signature counts, whoever says that the hub has it.
+        // Only a hub's own signature counts, whoever says that the hub has it; and not its word on what it wrote itself,
+        // which it had when it handed it over.
         let by_hub = self.views.membership.role(&acknowledgement.hub) == Some(Role::Hub);
+        let by_hub = by_hub && acknowledgement.hub != log.author;
         if !newer || !by_hub || acknowledgement.verify(&market.id).is_err() {
             return;
         }
@@ -38,6 +40,9 @@ impl<S: Store> Engine<S> {
         self.custody.received.insert(log, acknowledgement);
         if log.author == self.device.id() {
             self.received_changed(&log);
+            if log.lane == Lane::LEDGER {
+                self.release_closed();
+            }
         }
         self.pass_on(log, session);
         self.show_ends(log);
@@ -182,7 +187,7 @@ impl<S: Store> Engine<S> {
     pub(crate) fn acknowledge_log(&mut self, session: SessionId, log: LogName) {
         let Some(market) = self.market else { return };
         let intervals = self.received_intervals(&log);
-        if intervals.is_empty() {
+        if intervals.is_empty() || log.author == self.device.id() {
             return;
         }
         let time = self.time();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::page::{Page, SIGNED_EVERY};
 use stallmesh_protocol::replica::SessionId;
-use stallmesh_protocol::{DeviceId, LogName};
+use stallmesh_protocol::{DeviceId, Lane, LogName};
 
 use super::{NEWEST_BYTES, OLDER_BYTES, RunKey, without};
 use crate::engine::Engine;
@@ -21,6 +21,9 @@ impl<S: Store> Engine<S> {
         let own = log.author == self.device.id();
         if link.peer == log.author && link.incarnation == Some(log.incarnation) {
             return false;
+        }
+        if log.lane == Lane::LEDGER {
+            return self.should_hold_ledger(link, log);
         }
         if self.is_hub_device(&link.peer) {
             return !self.is_hub();

@@ -3,9 +3,11 @@
 //! A device hands its sealed entries to k carriers, to every peer that says it has an uplink, and to the hub itself
 //! where it can; a carrier hands what it holds to the hub, to a peer with an uplink, or to peers that are nearer to one
 //! than it is. The newest go first. What an acknowledgement names ends custody; everything else is kept.
+//! A hub's own entries, its ledger, are handed to carriers in the same way: see `ledger`.
 
 mod acknowledgements;
 mod handover;
+mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,6 +18,7 @@ use stallmesh_protocol::page::VerifiedPage;
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, wire};
 
+use self::ledger::Offered;
 use super::logs::{Held, Inserted, Run};
 use super::{Engine, Notice};
 use crate::store::{Store, StoreError, Table};
@@ -67,6 +70,10 @@ pub(crate) struct Custody {
     unfinished: BTreeSet<LogName>,
     /// Which incarnation of a neighbour said what it holds.
     holders: BTreeMap<DeviceId, Incarnation>,
+    /// What peers offered on a session and what of it isn't here yet.
+    offers: BTreeMap<(SessionId, LogName), Offered>,
+    /// Which incarnation of a hub was offered all that hubs have acknowledged.
+    offered_to: BTreeMap<DeviceId, Incarnation>,
     /// Bytes beyond the line that were taken of revoked devices since the start or the last raise.
     pub(crate) beyond_line: BTreeMap<DeviceId, u64>,
 }
@@ -98,6 +105,7 @@ impl Custody {
         self.keys_sent.retain(|(other, _, _)| *other != session);
         self.told.retain(|(other, _), _| *other != session);
         self.refused.retain(|(other, _), _| *other != session);
+        self.offers.retain(|(other, _), _| *other != session);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
@@ -126,6 +134,7 @@ impl<S: Store> Engine<S> {
         for (_, value) in self.overlay.scan_prefix(Table::Custody, b"a")? {
             if let Some(acknowledgement) =
                 wire::Acknowledgement::decode(value.as_slice()).ok().as_ref().and_then(Acknowledgement::from_wire)
+                && acknowledgement.hub != acknowledgement.log.author
             {
                 self.custody.received.insert(acknowledgement.log, acknowledgement);
             }
@@ -236,7 +245,8 @@ impl<S: Store> Engine<S> {
                     self.custody.held_bytes += new.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
                 }
                 self.take_in(&new);
-                if hub {
+                self.want_rest(session, log, interval.to);
+                if hub && log.lane == Lane::SALES {
                     self.notice(Notice::Received { entries: new.len() as u64 });
                 }
             }
@@ -256,6 +266,11 @@ impl<S: Store> Engine<S> {
         if hub {
             self.note_end(log, Head { sequence: interval.to, hash: interval.hash });
             self.acknowledge_log(session, log);
+        } else if log.lane == Lane::LEDGER {
+            if let Some(replica) = &mut self.replica {
+                replica.take_custody(session, log, &[interval]);
+            }
+            self.offer_to_author(&log);
         } else {
             if let Some(replica) = &mut self.replica {
                 replica.take_custody(session, log, &[interval]);
@@ -305,6 +320,15 @@ impl<S: Store> Engine<S> {
     ) {
         let now = self.now.monotonic_ms;
         tracing::debug!(session = session.0, ?code, detail, "refused");
+        if code == RefusalCode::OverQuota
+            && log.is_some_and(|log| log.author == self.device.id() && log.lane.is_kept_by_all())
+        {
+            self.alarm(
+                "this device has started so often that others take some of what it publishes later. Its sales are not \
+                 concerned"
+                    .into(),
+            );
+        }
         let Some(log) = log.filter(|log| log.lane.is_sealed()) else { return };
         // What was sent counts as not sent: it is tried again, with its key entry, when the peer says.
         if let Some(sent) = self.custody.sent.get_mut(&session) {
@@ -348,26 +372,8 @@ impl<S: Store> Engine<S> {
         merge(held);
         if log.author == self.device.id() {
             self.copies_changed(&log, intervals);
-        }
-    }
-
-    /// A peer offers what it holds of this device's own entries, or for the hub.
-    pub(crate) fn offered(&mut self, session: SessionId, log: LogName, intervals: &[Interval]) {
-        let own = log.author == self.device.id();
-        if !(own || self.is_hub()) || !log.lane.is_sealed() {
-            return;
-        }
-        if own {
-            // What a neighbour offers it holds: known again after a restart, on whichever side.
-            self.custody_taken(session, log, intervals);
-        }
-        for interval in intervals {
-            let head = Head { sequence: interval.to, hash: interval.hash };
-            let held = self.logs.entry(&self.overlay, &log, head);
-            if self.guard(held).flatten().is_none()
-                && let Some(replica) = &mut self.replica
-            {
-                replica.want_sealed(session, log, interval.from, interval.to);
+            if log.lane == Lane::LEDGER {
+                self.release_closed();
             }
         }
     }
@@ -411,17 +417,17 @@ impl<S: Store> Engine<S> {
         let own = self.device.id();
         let waiting: Vec<LogName> = self
             .logs
-            .iter()
-            .filter(|(name, _)| name.lane.is_sealed())
+            .on_lane(Lane::SALES)
             .filter(|(name, record)| record.runs.iter().any(|run| !self.waiting_of(name, run).is_empty()))
             .map(|(name, _)| *name)
             .collect();
-        let offers: Vec<(LogName, Vec<Interval>)> = self
+        let mut offers: Vec<(LogName, Vec<Interval>)> = self
             .logs
             .of_author(peer)
             .filter(|(name, _)| name.lane.is_sealed() && peer != own)
             .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
             .collect();
+        offers.extend(self.offers_to_hub(peer, incarnation));
         if let Some(replica) = &mut self.replica {
             if !offers.is_empty() {
                 replica.offer(session, &offers);
@@ -492,7 +498,7 @@ impl<S: Store> Engine<S> {
     pub(crate) fn custody_figures(&self) -> (u64, u64, u64, u64) {
         let own = self.device.id();
         let (mut held, mut waiting, mut copied) = (0, 0, 0);
-        for (name, record) in self.logs.iter().filter(|(name, _)| name.lane.is_sealed()) {
+        for (name, record) in self.logs.on_lane(Lane::SALES) {
             for run in &record.runs {
                 let ranges = self.waiting_of(name, run);
                 let count = length(&ranges);

@@ -57,6 +57,8 @@ impl<S: Store> Engine<S> {
             self.checkpoint_at = None;
             if self.is_hub() {
                 self.checkpoint();
+                self.release_closed();
+                self.hand_over_unreleased();
                 self.schedule_checkpoint();
             }
         }
@@ -64,11 +66,13 @@ impl<S: Store> Engine<S> {
 
     /// Writes a checkpoint where something changed since the last one.
     pub(crate) fn checkpoint(&mut self) {
+        let held_back = self.held_back();
+        let waits = |name: &LogName| name.lane.is_kept_by_all() && held_back.contains(&(name.author, name.incarnation));
         let updates: Vec<LogUpdate> = self
             .logs
             .iter()
             // A checkpoint doesn't cover its own lane: it would never come to rest.
-            .filter(|(name, _)| name.lane != Lane::CHECKPOINT)
+            .filter(|(name, _)| name.lane != Lane::CHECKPOINT && !waits(name))
             .map(|(name, record)| LogUpdate {
                 log: *name,
                 id: record.id,

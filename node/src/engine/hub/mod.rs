@@ -2,6 +2,7 @@
 
 mod admission;
 mod checkpoints;
+mod closings;
 mod read_keys;
 mod renewal;
 mod settlement;
@@ -31,6 +32,20 @@ pub(crate) struct Books {
     opened: BTreeMap<Position, payload::Sale>,
     /// F over what was held then; gone when anything is written or changes its standing.
     pub(crate) reconciled: Option<Arc<Reconciliation>>,
+    /// Whether the closings that are held were all looked at.
+    closings_read: bool,
+    /// Closings that this hub doesn't know as its own and can't recompute yet: number, and why.
+    unread: Vec<(u64, String)>,
+    /// Two stories about one batch: nothing is closed any more until somebody has looked at it.
+    contradiction: Option<String>,
+}
+
+impl Books {
+    /// New entries are held: what was worked out may be another now.
+    pub(crate) fn changed(&mut self, ledger: bool) {
+        self.reconciled = None;
+        self.closings_read &= !ledger && self.unread.is_empty();
+    }
 }
 
 impl<S: Store> Engine<S> {
@@ -57,6 +72,7 @@ impl<S: Store> Engine<S> {
         self.fetch_statements();
         self.read_statements();
         if self.is_hub() {
+            self.release_closed();
             self.publish_waiting_statements();
             self.schedule_checkpoint();
         }

@@ -10,18 +10,18 @@ use stallmesh_protocol::membership::Ancestry;
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{Hash, Kind, Lane, LogName};
 
-use super::statements::{chunked, waiting_key};
-use crate::engine::author::Parts;
+use super::closings::{ClosedBatch, Input};
+use crate::engine::author::{Parts, position_text};
 use crate::engine::logs::{Held, Run};
 use crate::engine::policies::FeeRates;
 use crate::engine::views::{Views, position};
 use crate::engine::{
-    Engine, EngineError, Failure, FailureCode, LedgerView, Notice, SettlementView, StatementView, SuspenseView,
+    ClosedView, Engine, EngineError, Failure, FailureCode, LedgerView, SettlementView, StatementView, SuspenseView,
 };
 use crate::hub::ledger::{Row, balances, sums};
 use crate::hub::reconcile::{FUNCTION_VERSION, Fact, Outcome, Reconciliation, batch, entry_name, reconcile};
 use crate::hub::statement::{CoveredLog, Statement};
-use crate::store::{Store, Table};
+use crate::store::Store;
 
 /// Bytes of closing inputs in one entry.
 const INPUT_BYTES_MAX: usize = 48 * 1024;
@@ -53,6 +53,11 @@ impl<S: Store> Engine<S> {
     }
 
     fn fact(&mut self, held: &Held, connected: bool, rates: &FeeRates) -> Fact {
+        let sale = self.open_sale(held);
+        judge(&self.views, &self.ancestry(), rates, held, sale, connected)
+    }
+
+    pub(super) fn open_sale(&mut self, held: &Held) -> Result<payload::Sale, String> {
         let at = position(held);
         let sale = match self.books.opened.get(&at) {
             Some(sale) => Ok(sale.clone()),
@@ -62,7 +67,7 @@ impl<S: Store> Engine<S> {
         if let Ok(sale) = &sale {
             self.books.opened.entry(at).or_insert_with(|| sale.clone());
         }
-        judge(&self.views, &self.ancestry(), rates, held, sale, connected)
+        sale
     }
 
     /// F over all that is held now; computed once for each change.
@@ -73,20 +78,6 @@ impl<S: Store> Engine<S> {
         let result = Arc::new(reconcile(self.facts(), &self.currency()));
         self.books.reconciled = Some(result.clone());
         result
-    }
-
-    fn published_rows(&mut self) -> (u64, String, Vec<Row>) {
-        let kept = self.overlay.scan_prefix(Table::Closings, b"c");
-        let mut rows = Vec::new();
-        let (mut number, mut digest) = (0, String::new());
-        for (_, value) in self.guard(kept).unwrap_or_default() {
-            if let Ok(closed) = serde_json::from_slice::<ClosedBatch>(&value) {
-                number = closed.number;
-                digest = closed.digest;
-                rows.extend(closed.rows);
-            }
-        }
-        (number, digest, rows)
     }
 
     fn suspense_views(result: &Reconciliation) -> Vec<SuspenseView> {
@@ -109,9 +100,11 @@ impl<S: Store> Engine<S> {
     /// The ledger as it would stand now.
     pub(crate) fn ledger(&mut self) -> Result<LedgerView, Failure> {
         self.hub_certificate()?;
+        self.take_in_closings();
         let result = self.reconciled();
         let received = result.outcomes.len();
-        let (number, _, _) = self.published_rows();
+        let (number, _, _) = self.closed_rows();
+        let unreleased = self.unreleased();
         Ok(LedgerView {
             balances: balances(&result.rows)
                 .into_iter()
@@ -121,40 +114,32 @@ impl<S: Store> Engine<S> {
             received,
             posted: result.posted(),
             suspense: Self::suspense_views(&result),
-            settlements: number,
+            settlements: number - unreleased.len() as u64,
+            unreleased: unreleased.into_iter().map(|(number, because)| ClosedView { number, because }).collect(),
+            problem: self.closing_problem().unwrap_or_default(),
         })
     }
 
     /// Closes a batch, or says what it would be.
     pub(crate) fn settle(&mut self, dry_run: bool) -> Result<SettlementView, Failure> {
         self.hub_certificate()?;
+        self.take_in_closings();
         if !dry_run {
+            if let Some(problem) = self.closing_problem() {
+                return Err(Failure::new(FailureCode::EUnavailable, problem));
+            }
             // The closing names a checkpoint that covers everything that it reads.
             self.checkpoint();
         }
-        let market = self.market.ok_or_else(|| Failure::new(FailureCode::ENotMember, "no market"))?;
-        let currency = self.currency();
         let result = self.reconciled();
-        let (last, previous, published) = self.published_rows();
+        let input = self.input();
+        let (last, previous, published) = self.closed_rows();
         let rows = batch(&result.rows, &published);
         let number = last + 1;
         let digest = result.digest();
-        let mut statements = Vec::new();
-        let stalls: BTreeSet<String> = result.outcomes.values().filter_map(|(stall, _)| stall.clone()).collect();
-        for stall in &stalls {
-            let covered = self.covered_logs(stall);
-            statements.push(Statement::new(
-                &market.id.to_string(),
-                number,
-                &digest.to_string(),
-                stall,
-                &currency,
-                &result,
-                &rows,
-                covered,
-            ));
-        }
-        let view = SettlementView {
+        let currency = self.currency();
+        let statements = self.statements(&self.views, &currency, number, &result, &rows, &input);
+        let mut view = SettlementView {
             number,
             digest: digest.to_string(),
             dry_run,
@@ -170,69 +155,72 @@ impl<S: Store> Engine<S> {
                 .collect(),
             suspense: Self::suspense_views(&result),
             sums: sums(&rows).into_iter().map(|(currency, sum)| (currency, clamp(sum))).collect(),
+            released: false,
+            because: String::new(),
         };
         if dry_run {
             return Ok(view);
         }
-        let closing = self.write_closing(number, &previous, digest)?;
-        let mut blobs = Vec::new();
-        for statement in &statements {
-            match self.seal_statement(statement)? {
-                Some(blob) => blobs.push(blob),
-                // Its stall's read key has not come this far: sealed and published when it does.
-                None => self.overlay.put(Table::Closings, waiting_key(number, &statement.stall), statement.to_bytes()),
+        let closing = self.write_closing(number, &previous, digest, &input)?;
+        let closed = ClosedBatch {
+            number,
+            digest: digest.to_string(),
+            closing: closing.hash.to_string(),
+            rows,
+            previous,
+            at: position_text(&closing.log, closing.sequence),
+            timestamp: closing.entry.timestamp,
+        };
+        self.keep_closed(&closed, &statements);
+        self.release_closed();
+        match self.unreleased().into_iter().find(|(unreleased, _)| *unreleased == number) {
+            Some((_, because)) => view.because = because,
+            None => {
+                view.released = true;
+                view.because = "no other device of the market could carry its closing: it is released at once, and a \
+                                copy of this hub's disk is all that keeps it"
+                    .into();
             }
         }
-        // Each entry names as many statements as a payload holds; a settlement without any is published, too.
-        let chunks = if blobs.is_empty() { vec![Vec::new()] } else { chunked(blobs) };
-        for statements in chunks {
-            let message = payload::Settlement {
-                number,
-                closing: closing.as_bytes().to_vec(),
-                digest: digest.as_bytes().to_vec(),
-                statements,
-            };
-            self.append_public(Lane::CONTROL, Kind::SETTLEMENT, encode(&message))?;
-        }
-        let closed = ClosedBatch { number, digest: digest.to_string(), closing: closing.to_string(), rows };
-        let value = serde_json::to_vec(&closed).unwrap_or_default();
-        self.overlay.put(Table::Closings, [b"c".as_slice(), &number.to_be_bytes()].concat(), value);
-        self.notice(Notice::Settled { number });
         Ok(view)
     }
 
-    fn covered_logs(&self, stall: &str) -> Vec<CoveredLog> {
-        self.logs
-            .on_lane(Lane::SALES)
-            .filter(|(name, _)| self.views.membership.stall(&name.author) == Some(stall))
-            .map(|(name, record)| CoveredLog {
-                author: name.author.to_string(),
-                incarnation: name.incarnation.to_string(),
-                intervals: record.runs.iter().map(|run| (run.from, run.to)).collect(),
+    /// One statement for each stall that an outcome names.
+    pub(super) fn statements(
+        &self,
+        views: &Views,
+        currency: &str,
+        number: u64,
+        result: &Reconciliation,
+        rows: &[Row],
+        input: &Input,
+    ) -> Vec<Statement> {
+        let market = self.market.map(|market| market.id.to_string()).unwrap_or_default();
+        let stalls: BTreeSet<&String> = result.outcomes.values().filter_map(|(stall, _)| stall.as_ref()).collect();
+        let digest = result.digest().to_string();
+        stalls
+            .into_iter()
+            .map(|stall| {
+                let of_stall = input.iter().filter(|(log, _)| views.membership.stall(&log.author) == Some(stall));
+                let covered = of_stall.map(|(log, intervals)| CoveredLog {
+                    author: log.author.to_string(),
+                    incarnation: log.incarnation.to_string(),
+                    intervals: intervals.iter().map(|interval| (interval.from, interval.to)).collect(),
+                });
+                Statement::new(&market, number, &digest, stall, currency, result, rows, covered.collect())
             })
             .collect()
     }
 
-    fn write_closing(&mut self, number: u64, previous: &str, digest: Hash) -> Result<Hash, EngineError> {
+    /// What a closing reads now: everything that is held.
+    fn input(&self) -> Input {
+        let logs = self.logs.on_lane(Lane::SALES);
+        logs.map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect())).collect()
+    }
+
+    fn write_closing(&mut self, number: u64, previous: &str, digest: Hash, input: &Input) -> Result<Held, EngineError> {
         use prost::Message;
-        let mut inputs: BTreeMap<[u8; 32], payload::InputLog> = BTreeMap::new();
-        for (name, record) in self.logs.on_lane(Lane::SALES) {
-            let intervals = record
-                .runs
-                .iter()
-                .map(|run| payload::InputInterval { from: run.from, to: run.to, hash: run.hash.as_bytes().to_vec() })
-                .collect();
-            let message = payload::InputLog {
-                author: name.author.as_bytes().to_vec(),
-                incarnation: name.incarnation.as_bytes().to_vec(),
-                lane: name.lane.0,
-                intervals,
-            };
-            inputs.insert(*record.id.as_bytes(), message);
-        }
-        let inputs: Vec<payload::InputLog> = inputs.into_values().collect();
-        let hasher =
-            inputs.iter().fold(Hasher::new(Domain::ClosingInput), |hasher, input| hasher.sized(&input.encode_to_vec()));
+        let (inputs, inputs_hash) = self.input_messages(input);
         let mut chunks: Vec<Vec<payload::InputLog>> = Vec::new();
         let mut bytes = usize::MAX;
         for input in inputs {
@@ -258,12 +246,40 @@ impl<S: Store> Engine<S> {
             checkpoint: checkpoint.as_bytes().to_vec(),
             function: FUNCTION_VERSION,
             inputs: count,
-            inputs_hash: hasher.finish().as_bytes().to_vec(),
+            inputs_hash: inputs_hash.as_bytes().to_vec(),
             previous: hex::decode(previous).unwrap_or_default(),
             digest: digest.as_bytes().to_vec(),
         };
         let parts = Parts { money: Some(encode(&message)), personal: None };
-        Ok(self.append_sealed(Lane::LEDGER, Kind::CLOSING, &parts)?.hash)
+        self.append_sealed(Lane::LEDGER, Kind::CLOSING, &parts)
+    }
+
+    /// A closing's input as its entries say it, by log id, and the hash over it.
+    pub(super) fn input_messages(&self, input: &Input) -> (Vec<payload::InputLog>, Hash) {
+        use prost::Message;
+        let mut inputs: BTreeMap<[u8; 32], payload::InputLog> = BTreeMap::new();
+        for (name, intervals) in input {
+            let intervals = intervals
+                .iter()
+                .map(|interval| payload::InputInterval {
+                    from: interval.from,
+                    to: interval.to,
+                    hash: interval.hash.as_bytes().to_vec(),
+                })
+                .collect();
+            let message = payload::InputLog {
+                author: name.author.as_bytes().to_vec(),
+                incarnation: name.incarnation.as_bytes().to_vec(),
+                lane: name.lane.0,
+                intervals,
+            };
+            inputs.insert(*self.logs.id(name).as_bytes(), message);
+        }
+        let inputs: Vec<payload::InputLog> = inputs.into_values().collect();
+        let hasher =
+            inputs.iter().fold(Hasher::new(Domain::ClosingInput), |hasher, input| hasher.sized(&input.encode_to_vec()));
+        let hash = hasher.finish();
+        (inputs, hash)
     }
 }
 
@@ -302,15 +318,6 @@ pub(crate) fn judge(
     let stall = certificate.map(|certificate| certificate.stall.clone()).filter(|stall| !stall.is_empty());
     let fee_rate = rates.known_to(&held.entry.seen, &views.coverage);
     Fact { at, stall, sale, suspended, fee_rate }
-}
-
-/// A published batch, as it is kept.
-#[derive(serde::Serialize, serde::Deserialize)]
-pub(super) struct ClosedBatch {
-    pub(super) number: u64,
-    pub(super) digest: String,
-    pub(super) closing: String,
-    rows: Vec<Row>,
 }
 
 fn clamp(sum: i128) -> i64 {

@@ -5,20 +5,19 @@ use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::seal::{SealKey, associated, info, seal_to};
 use stallmesh_protocol::{Hash, Kind, Lane, MarketId};
 
-use super::settlement::ClosedBatch;
+use super::closings::ClosedBatch;
 use crate::engine::{Engine, EngineError, Notice};
 use crate::hub::statement::Statement;
 use crate::store::{Store, Table};
 
 /// Statements that one entry names: a stall's slug has at most 60 bytes.
 const STATEMENTS_MAX: usize = 400;
+/// How the keys of statements begin that wait to be published.
+const WAITING: &[u8] = b"w";
 
 impl<S: Store> Engine<S> {
     /// Seals a statement to its stall's read key and keeps it as a blob. A stall without a key gets none yet.
-    pub(super) fn seal_statement(
-        &mut self,
-        statement: &Statement,
-    ) -> Result<Option<payload::StatementBlob>, EngineError> {
+    fn seal_statement(&mut self, statement: &Statement) -> Result<Option<payload::StatementBlob>, EngineError> {
         let seed = self.random_bytes();
         let Some(recipient) =
             self.views.stall_key(&statement.stall).and_then(|key| <[u8; 32]>::try_from(key.public_key.as_slice()).ok())
@@ -35,24 +34,53 @@ impl<S: Store> Engine<S> {
         Ok(Some(payload::StatementBlob { stall: statement.stall.clone(), blob: blob.as_bytes().to_vec(), length }))
     }
 
-    /// Statements whose stall's read key has arrived since their settlement.
+    /// Publishes a batch: its settlement, with the statement of each stall whose read key is known. Those of others wait.
+    pub(super) fn publish_settlement(&mut self, closed: &ClosedBatch) -> Result<(), EngineError> {
+        let waiting = self.overlay.scan_prefix(Table::Closings, &waiting_key(closed.number, ""))?;
+        let mut blobs = Vec::new();
+        for (key, value) in waiting {
+            let Ok(statement) = Statement::from_bytes(&value) else { continue };
+            if let Some(blob) = self.seal_statement(&statement)? {
+                blobs.push(blob);
+                self.overlay.delete(Table::Closings, key);
+            }
+        }
+        // Each entry names as many statements as a payload holds; a settlement without any is published, too.
+        let chunks = if blobs.is_empty() { vec![Vec::new()] } else { chunked(blobs) };
+        for statements in chunks {
+            self.append_settlement(closed, statements)?;
+        }
+        self.notice(Notice::Settled { number: closed.number });
+        Ok(())
+    }
+
+    fn append_settlement(
+        &mut self,
+        closed: &ClosedBatch,
+        statements: Vec<payload::StatementBlob>,
+    ) -> Result<(), EngineError> {
+        let message = payload::Settlement {
+            number: closed.number,
+            closing: hex::decode(&closed.closing).unwrap_or_default(),
+            digest: hex::decode(&closed.digest).unwrap_or_default(),
+            statements,
+        };
+        self.append_public(Lane::CONTROL, Kind::SETTLEMENT, encode(&message)).map(|_| ())
+    }
+
+    /// Statements of released batches whose stall's read key has arrived since.
     pub(super) fn publish_waiting_statements(&mut self) {
-        let waiting = self.overlay.scan_prefix(Table::Closings, b"w");
+        let waiting = self.overlay.scan_prefix(Table::Closings, WAITING);
         for (key, value) in self.guard(waiting).unwrap_or_default() {
             let Ok(statement) = Statement::from_bytes(&value) else { continue };
-            let closed =
-                self.overlay.get(Table::Closings, &[b"c".as_slice(), &statement.settlement.to_be_bytes()].concat());
-            let closed =
-                self.guard(closed).flatten().and_then(|value| serde_json::from_slice::<ClosedBatch>(&value).ok());
-            let (Some(closed), Ok(Some(blob))) = (closed, self.seal_statement(&statement)) else { continue };
-            let message = payload::Settlement {
-                number: closed.number,
-                closing: hex::decode(&closed.closing).unwrap_or_default(),
-                digest: hex::decode(&closed.digest).unwrap_or_default(),
-                statements: vec![blob],
+            let Some(closed) =
+                self.closed_batch(statement.settlement).filter(|closed| !self.is_unreleased(closed.number))
+            else {
+                continue;
             };
-            match self.append_public(Lane::CONTROL, Kind::SETTLEMENT, encode(&message)) {
-                Ok(_) => self.overlay.delete(Table::Closings, key),
+            let Ok(Some(blob)) = self.seal_statement(&statement) else { continue };
+            match self.append_settlement(&closed, vec![blob]) {
+                Ok(()) => self.overlay.delete(Table::Closings, key),
                 Err(error) => tracing::warn!(%error, "a statement could not be published"),
             }
         }
@@ -112,7 +140,7 @@ impl<S: Store> Engine<S> {
 }
 
 /// Statements by the entries that publish them.
-pub(super) fn chunked(blobs: Vec<payload::StatementBlob>) -> Vec<Vec<payload::StatementBlob>> {
+fn chunked(blobs: Vec<payload::StatementBlob>) -> Vec<Vec<payload::StatementBlob>> {
     blobs.chunks(STATEMENTS_MAX).map(<[_]>::to_vec).collect()
 }
 
@@ -126,5 +154,5 @@ pub(crate) fn open_statement(market: &MarketId, sealed: &[u8], stall: &str, keys
 
 /// Where a statement waits for its stall's read key.
 pub(super) fn waiting_key(number: u64, stall: &str) -> Vec<u8> {
-    [b"w".as_slice(), &number.to_be_bytes(), stall.as_bytes()].concat()
+    [WAITING, &number.to_be_bytes(), stall.as_bytes()].concat()
 }
