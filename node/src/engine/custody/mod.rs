@@ -427,7 +427,9 @@ impl<S: Store> Engine<S> {
             .filter(|(name, _)| name.lane.is_sealed() && peer != own)
             .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
             .collect();
-        offers.extend(self.offers_to_hub(peer, incarnation));
+        if let Some(incarnation) = self.custody.holders.get(&peer).copied() {
+            offers.extend(self.offers_to_hub(peer, incarnation));
+        }
         if let Some(replica) = &mut self.replica {
             if !offers.is_empty() {
                 replica.offer(session, &offers);
