@@ -8,6 +8,8 @@ mod files;
 mod goodbye;
 mod interface;
 mod joining;
+mod papers;
+mod puppet;
 mod revocation;
 mod roads;
 mod strangers;
