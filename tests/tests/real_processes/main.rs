@@ -1,6 +1,7 @@
 //! Promises of real nodes: processes of the program itself, with their disks, sockets, signals and clocks.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod browser;
 mod carriers;
 mod commands;
 mod durability;
