@@ -43,12 +43,11 @@ const figures = (pairs) => pairs.flatMap(([name, value]) => {
 
 const read = async (path) => {
   const answer = await fetch(path, { headers: { accept: 'application/json' } });
-  if (answer.status === 403) return null;
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer.json();
 };
 
-const showStatus = (status, ledger) => {
+const showStatus = (status, members, ledger) => {
   currency = status.currency;
   element('market').textContent = status.market_name || 'Stallmesh';
   element('node').textContent = `${status.role} ${status.name} · ${status.device.slice(0, 8)}`;
@@ -64,8 +63,11 @@ const showStatus = (status, ledger) => {
   if (status.valid_until) pairs.push([status.time > status.valid_until ? 'Expired on' : 'Valid until', moment(status.valid_until)]);
   pairs.push(['Links', status.peers.length], ['Checkpoint', status.checkpoint], ['Carried for others', status.custody.held_entries]);
   element('figures').replaceChildren(...figures(pairs));
+  element('no-links').hidden = status.peers.length > 0;
+  element('links-table').hidden = status.peers.length === 0;
+  const names = new Map(members.map((member) => [member.device, member.name]));
   element('links').replaceChildren(...status.peers.map((peer) => row(
-    peer.stall || peer.device.slice(0, 8), peer.link, peer.uplink ? 'yes' : 'no', { text: peer.missing, kind: 'number' },
+    peer.stall || names.get(peer.device) || peer.device.slice(0, 8), peer.link, peer.uplink ? 'yes' : 'no', { text: peer.missing, kind: 'number' },
   )));
 };
 
@@ -97,8 +99,9 @@ const refresh = async () => {
   if (running) { again = true; return; }
   running = true;
   try {
-    const [status, members, ledger] = await Promise.all([read('/v1/status'), read('/v1/members'), read('/v1/ledger')]);
-    showStatus(status, ledger);
+    const [status, members] = await Promise.all([read('/v1/status'), read('/v1/members')]);
+    const ledger = status.role === 'hub' ? await read('/v1/ledger') : null;
+    showStatus(status, members, ledger);
     showMembers(members);
     showLedger(ledger);
     element('connection').textContent = 'live';

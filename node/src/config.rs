@@ -59,7 +59,7 @@ impl Default for MeshSection {
 }
 
 /// `[uplink]`
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct UplinkSection {
     /// Whether this node dials the hub.
@@ -68,6 +68,15 @@ pub struct UplinkSection {
     pub addresses: Vec<String>,
     /// On a hub: the UDP address to listen on.
     pub listen: Option<SocketAddr>,
+    /// On a hub: the most connections.
+    pub connections_max: u32,
+}
+
+impl Default for UplinkSection {
+    fn default() -> Self {
+        // A thousand devices, each with what a flapping network leaves behind of it, at some 40 kB each: 80 MB.
+        UplinkSection { enabled: false, addresses: Vec::new(), listen: None, connections_max: 2_048 }
+    }
 }
 
 /// `[api]`

@@ -185,7 +185,11 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         connections_max: config.mesh.connections_max,
     };
     let mesh = mesh::start(&seed, &mesh_config, numbers.clone(), events.clone(), mesh_receiver)?;
-    let uplink_config = UplinkConfig { listen: config.uplink.listen, reset_key: Some(reset_key(&seed)) };
+    let uplink_config = UplinkConfig {
+        listen: config.uplink.listen,
+        connections_max: config.uplink.connections_max,
+        reset_key: Some(reset_key(&seed)),
+    };
     let uplink = uplink::start(&seed, &uplink_config, numbers, events, uplink_receiver)?;
     phases::reached("shells");
 

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+/// What stands above the options that all commands have.
+const EVERYWHERE: &str = "Options of every command";
+
 /// The checkout mesh for pop-up markets: sells off line, carries sales through neighbours, settles at the hub.
 #[derive(Debug, Parser)]
 #[command(
@@ -23,13 +26,20 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 no node runs in the data directo
 )]
 pub(crate) struct Arguments {
     /// Where this node keeps its keys and data.
-    #[arg(long, global = true, env = "STALLMESH_DATA_DIR", default_value = "stallmesh-data", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "STALLMESH_DATA_DIR",
+        default_value = "stallmesh-data",
+        value_name = "DIR",
+        help_heading = EVERYWHERE
+    )]
     pub(crate) data_dir: PathBuf,
     /// The configuration file.
-    #[arg(long, global = true, env = "STALLMESH_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "STALLMESH_CONFIG", value_name = "FILE", help_heading = EVERYWHERE)]
     pub(crate) config: Option<PathBuf>,
     /// Print JSON instead of a table.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -52,7 +62,7 @@ pub(crate) enum Command {
     Approve {
         /// Six digits, as both screens show them: 123-456.
         code: String,
-        /// For how many days.
+        /// For how many days its certificate will be valid.
         #[arg(long, default_value_t = 30)]
         days: u64,
     },
@@ -62,11 +72,11 @@ pub(crate) enum Command {
     Revoke {
         /// Its key, or the beginning of it.
         device: String,
-        /// For people.
-        #[arg(long, default_value = "")]
+        /// Why, for whoever reads it later.
+        #[arg(long, default_value = "", hide_default_value = true)]
         reason: String,
     },
-    /// Let a quarantined device's newest start count again.
+    /// Let a quarantined device take part again, from its newest start on.
     Readmit {
         /// Its key, or the beginning of it.
         device: String,
@@ -76,7 +86,7 @@ pub(crate) enum Command {
         /// A sale id of this device, or an entry as `sales --json` shows it.
         entry: String,
     },
-    /// Hub: let count what has arrived of a revoked device, too.
+    /// Hub: let what has arrived from a revoked device count, too.
     Raise {
         /// Its key, or the beginning of it.
         device: String,
@@ -86,7 +96,7 @@ pub(crate) enum Command {
         /// The file; `-` for standard input.
         file: PathBuf,
         /// The tax rate's name for taxable products.
-        #[arg(long, default_value = "")]
+        #[arg(long, default_value = "", hide_default_value = true)]
         tax: String,
     },
     /// Record a sale.
@@ -101,7 +111,7 @@ pub(crate) enum Command {
     Catalog {
         /// Words that must stand in the name or SKU.
         words: Vec<String>,
-        /// Of one stall.
+        /// Only what this stall offers.
         #[arg(long)]
         stall: Option<String>,
         /// At most so many.
@@ -125,9 +135,9 @@ pub(crate) enum Command {
     },
     /// Hub: balances and what stands in suspense.
     Ledger,
-    /// Statements of this stall.
+    /// The statements of this stall, one for each settlement.
     Statements,
-    /// Hub: the market's terms.
+    /// Hub: set the market's terms, all of them: what is left out goes back to its default.
     Policy(PolicyArguments),
     /// Switch the way to the hub.
     Uplink {
@@ -135,15 +145,15 @@ pub(crate) enum Command {
         #[arg(value_parser = ["up", "down"])]
         state: String,
     },
-    /// Always dial this peer, too.
+    /// Dial this address, too, until the next start.
     Peer {
         /// A multiaddr.
         address: String,
     },
-    /// Export and recompute.
+    /// Export what this node holds; recompute a settlement from an export.
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Look into logs.
+    /// Show what stands in a device's logs.
     #[command(subcommand)]
     Log(LogCommand),
     /// Watch a whole market on this machine: processes, links, sales, trouble, settlement.
@@ -170,7 +180,7 @@ pub(crate) enum MarketCommand {
     Create {
         /// What people call the market.
         name: String,
-        /// ISO 4217.
+        /// Its currency, by ISO 4217.
         #[arg(long, default_value = "EUR")]
         currency: String,
         /// The market's share of a sale's net, in percent.
@@ -191,10 +201,10 @@ pub(crate) enum MarketCommand {
 #[derive(Debug, Args)]
 pub(crate) struct InviteArguments {
     /// The stall's slug: lower-case letters, digits, hyphens. Without it: a gateway.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) stall: String,
-    /// What people call it.
-    #[arg(long, default_value = "")]
+    /// What people call the device.
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) name: String,
     /// For how many days a certificate is valid; the hub renews it for as long as it hears of the device.
     #[arg(long, default_value_t = 30)]
@@ -206,10 +216,10 @@ pub(crate) struct InviteArguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct JoinArguments {
-    /// `stallmesh:…`
+    /// The invite, as the organiser gave it: `stallmesh:…`
     pub(crate) invite: String,
     /// What people call this device.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub(crate) name: String,
     /// Don't use the invite's right: ask a person at the hub, for this stall.
     #[arg(long, value_name = "STALL")]
@@ -222,13 +232,13 @@ pub(crate) struct DelegateArguments {
     pub(crate) device: String,
     /// The helper's seal key, as `status` on it shows.
     pub(crate) seal_key: String,
-    /// What people call it.
+    /// What people call the device.
     #[arg(long, default_value = "helper")]
     pub(crate) name: String,
     /// What it may do: `sell`, `sell=5000` (minor units), `refund=2000`, `relay`, …; may be given several times.
-    #[arg(long = "scope", required = true)]
+    #[arg(long = "scope", value_name = "SCOPE", required = true)]
     pub(crate) scopes: Vec<String>,
-    /// For how many hours.
+    /// For how many hours its certificate will be valid.
     #[arg(long, default_value_t = 12)]
     pub(crate) hours: u64,
 }
@@ -275,13 +285,13 @@ pub(crate) struct PolicyArguments {
 pub(crate) enum AuditCommand {
     /// Write all logs that this node holds, and the secrets of what it can open, to a file.
     Export {
-        /// The file.
-        #[arg(long)]
+        /// The file to write.
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
     /// Recompute the settlement from an export, on any machine.
     Digest {
-        /// The file.
+        /// The export.
         file: PathBuf,
         /// The market's root key, or a file that holds it.
         #[arg(long, value_name = "KEY")]

@@ -103,7 +103,8 @@ impl Roads {
         let config =
             MeshConfig { listen: Vec::new(), mdns: false, mdns_silence_max: Duration::MAX, connections_max: 16 };
         mesh::start(seed, &config, numbers.clone(), sender.clone(), mesh_commands).map_err(DemoError::failed)?;
-        uplink::start(seed, &UplinkConfig::default(), numbers, sender, uplink_commands).map_err(DemoError::failed)?;
+        let config = UplinkConfig { listen: None, connections_max: 16, reset_key: None };
+        uplink::start(seed, &config, numbers, sender, uplink_commands).map_err(DemoError::failed)?;
         let device = stallmesh_protocol::sign::DeviceKey::from_seed(seed).id();
         Ok(Roads { device, mesh, uplink, events })
     }

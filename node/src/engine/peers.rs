@@ -36,9 +36,19 @@ struct Peer {
     /// When it was last dialled.
     dialled_at: u64,
     linked: bool,
+    /// This side dialled a link to it.
+    ours: bool,
+    /// It was a member when they greeted each other, now or in an earlier run.
+    met: bool,
 }
 
 impl Peer {
+    /// Whether it has one of the links that this node holds or seeks. Whoever came by itself and has shown no
+    /// certificate has none of them: else strangers could use them all up.
+    fn takes_a_link(&self) -> bool {
+        self.dialling || (self.linked && (self.met || self.ours))
+    }
+
     /// Whether an answer to a dial may still come soon.
     fn is_hopeful(&self, now: u64) -> bool {
         self.dialling && now < self.dialled_at + HUB_PATIENCE_MS
@@ -102,7 +112,7 @@ impl PeerBook {
 
     /// Somebody was heard of. True where the address is new.
     pub(crate) fn hear(&mut self, device: DeviceId, address: String, by_mdns: bool, now: u64) -> bool {
-        if device == self.own || (self.peers.len() >= PEERS_MAX && !self.peers.contains_key(&device)) {
+        if device == self.own || (!self.peers.contains_key(&device) && !self.make_room()) {
             return false;
         }
         if by_mdns {
@@ -121,13 +131,33 @@ impl PeerBook {
         new
     }
 
+    /// Room for one more device: whoever was never met goes first, and of those whoever was dialled most in vain. Adverts
+    /// cost nothing, so they must not keep out a member that comes later.
+    fn make_room(&mut self) -> bool {
+        if self.peers.len() < PEERS_MAX {
+            return true;
+        }
+        let idle = self.peers.iter().filter(|(_, peer)| !peer.met && !peer.linked && !peer.dialling);
+        let Some(device) = idle.max_by_key(|(_, peer)| peer.failures).map(|(device, _)| *device) else { return false };
+        self.peers.remove(&device);
+        self.discovered.remove(&device);
+        true
+    }
+
+    /// A session with a device has begun, so it is a member; or one had, before this node's start.
+    pub(crate) fn met(&mut self, device: &DeviceId) {
+        if let Some(peer) = self.peers.get_mut(device) {
+            peer.met = true;
+        }
+    }
+
     pub(crate) fn connected(&mut self, device: DeviceId, road: Road, dialled: Option<&str>) {
         match road {
             Road::Mesh => {
                 let peer = self.peers.entry(device).or_default();
                 (peer.linked, peer.failures) = (true, 0);
                 if dialled.is_some() {
-                    peer.dialling = false;
+                    (peer.dialling, peer.ours) = (false, true);
                 }
             }
             Road::Uplink => {
@@ -156,11 +186,18 @@ impl PeerBook {
             Road::Mesh => {
                 if let Some(peer) = self.peers.get_mut(&device) {
                     (peer.linked, peer.due) = (still, now + wait);
+                    peer.ours &= still;
+                    if !still && !peer.met && peer.addresses.is_empty() {
+                        // It came by itself, from nowhere that it could be dialled at: nothing of it is worth keeping.
+                        self.peers.remove(&device);
+                    }
                 }
             }
             Road::Uplink => {
+                // Before membership a hub may have no room, and is not to be asked four times a second.
+                let wait = if useless { HUB_BACKOFF_MAX_MS } else { BACKOFF_MIN_MS };
                 for hub in self.hubs.values_mut() {
-                    (hub.linked, hub.due) = (still, now + BACKOFF_MIN_MS);
+                    (hub.linked, hub.due) = (still, now + wait);
                 }
             }
         }
@@ -197,6 +234,13 @@ impl PeerBook {
         }
     }
 
+    /// How many links members have, and how many members and whoever else was dialled: a member is dialled also where
+    /// strangers have answered to all adverts.
+    fn links_taken(&self) -> [usize; 2] {
+        let taken = || self.peers.values().filter(|peer| peer.takes_a_link());
+        [taken().filter(|peer| peer.met).count(), taken().count()]
+    }
+
     /// Whom to dial now.
     pub(crate) fn due(&mut self, now: u64, uplink: bool) -> Vec<(Road, String, Option<DeviceId>)> {
         let mut dials = Vec::new();
@@ -220,7 +264,7 @@ impl PeerBook {
             .filter(|(_, peer)| peer.dialling && peer.failures == 0)
             .map(|(address, _)| address.as_str())
             .collect();
-        let mut degree = self.peers.values().filter(|peer| peer.linked || peer.dialling).count();
+        let [mut met, mut all] = self.links_taken();
         // Those that failed least, then those that wait longest.
         let mut candidates: Vec<(&DeviceId, &mut Peer)> = self
             .peers
@@ -229,8 +273,8 @@ impl PeerBook {
             .collect();
         candidates.sort_by_key(|(_, peer)| (peer.failures, peer.due));
         for (device, peer) in candidates {
-            if degree >= self.degree {
-                break;
+            if (if peer.met { met } else { all }) >= self.degree {
+                continue;
             }
             let Some(address) = peer.addresses.iter().nth(peer.turn % peer.addresses.len()).cloned() else { continue };
             // Whoever answers at a configured address is probably this one: one handshake is enough.
@@ -240,18 +284,20 @@ impl PeerBook {
             }
             peer.turn += 1;
             peer.dialling = true;
-            degree += 1;
+            met += usize::from(peer.met);
+            all += 1;
             dials.push((Road::Mesh, address, Some(*device)));
         }
         dials
     }
 
     pub(crate) fn poll_timeout(&self, uplink: bool) -> Option<u64> {
-        let degree = self.peers.values().filter(|peer| peer.linked || peer.dialling).count();
+        let [met, all] = self.links_taken();
         let hubs_idle = uplink && !self.hubs.values().any(|hub| hub.linked);
         // A hub that was dialled is due again when patience ends.
         let hubs = self.hubs.values().filter(|_| hubs_idle).map(|hub| hub.due);
-        let peers = self.peers.values().filter(|peer| degree < self.degree && !peer.addresses.is_empty());
+        let wanted = |peer: &&Peer| (if peer.met { met } else { all }) < self.degree && !peer.addresses.is_empty();
+        let peers = self.peers.values().filter(wanted);
         let peers = peers.chain(self.configured.values()).filter(|peer| !peer.linked && !peer.dialling);
         hubs.chain(peers.map(|peer| peer.due)).min()
     }
@@ -294,6 +340,7 @@ impl<S: Store> Engine<S> {
 
     /// Remembers where a member was reached.
     pub(crate) fn remember_peer(&mut self, device: DeviceId) {
+        self.book.met(&device);
         if let Some(addresses) = self.book.addresses(&device)
             && !addresses.is_empty()
             && !matches!(self.overlay.get(Table::Peers, device.as_bytes()), Ok(Some(known)) if known == addresses.as_bytes())
@@ -318,6 +365,7 @@ impl<S: Store> Engine<S> {
                 for address in addresses.lines() {
                     self.book.hear(device, address.to_owned(), false, self.now.monotonic_ms);
                 }
+                self.book.met(&device);
             }
         }
         Ok(())
@@ -343,5 +391,70 @@ mod tests {
         // Somebody else, or nobody, answers there: then it has its own turn.
         book.failed(Road::Mesh, place, 10, 0);
         assert_eq!(book.due(COURTESY_MS, false).len(), 2);
+    }
+
+    fn device(number: u32) -> DeviceId {
+        let mut bytes = [0; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        DeviceId::from_bytes(bytes)
+    }
+
+    fn heard(book: &mut PeerBook, number: u32) -> bool {
+        book.hear(device(number), format!("/ip4/10.0.0.1/udp/{number}/quic-v1"), true, 0)
+    }
+
+    #[test]
+    fn strangers_that_come_by_themselves_take_none_of_the_links_that_are_sought() {
+        let mut book = PeerBook::new(device(0), 2);
+        for number in 10..20 {
+            book.connected(device(number), Road::Mesh, None);
+        }
+        assert!(heard(&mut book, 1) && heard(&mut book, 2) && heard(&mut book, 3));
+        assert_eq!(book.due(0, false).len(), 2);
+        assert_eq!(book.due(0, false), []);
+        // One that shows its certificate does.
+        book.failed(Road::Mesh, "/ip4/10.0.0.1/udp/1/quic-v1", 0, 0);
+        book.met(&device(10));
+        assert_eq!(book.due(10_000, false), []);
+    }
+
+    #[test]
+    fn strangers_that_answer_to_all_adverts_keep_no_member_from_being_dialled() {
+        let mut book = PeerBook::new(device(0), 2);
+        for number in 10..20 {
+            assert!(heard(&mut book, number));
+        }
+        for (_, address, device) in book.due(0, false) {
+            book.connected(device.unwrap(), Road::Mesh, Some(&address));
+        }
+        assert!(heard(&mut book, 1));
+        assert_eq!(book.due(0, false), [], "whoever was never met waits until there is a link");
+        book.met(&device(1));
+        assert_eq!(book.poll_timeout(false), Some(0));
+        assert_eq!(book.due(0, false).len(), 1);
+    }
+
+    #[test]
+    fn a_book_that_is_full_of_adverts_has_room_for_whoever_comes_next() {
+        let mut book = PeerBook::new(device(0), 2);
+        let count = u32::try_from(PEERS_MAX).unwrap();
+        assert!((1..=count).all(|number| heard(&mut book, number)));
+        assert!(heard(&mut book, count + 1), "it was kept out");
+        assert_eq!((book.peers.len(), book.discovered()), (PEERS_MAX, PEERS_MAX));
+        // Members stay, whoever is heard of.
+        (2..=count + 1).for_each(|number| book.met(&device(number)));
+        book.met(&device(1));
+        let last = (1..=count + 5).filter(|number| heard(&mut book, *number)).count();
+        assert_eq!(last, 0, "a member's place was taken");
+    }
+
+    #[test]
+    fn strangers_that_leave_leave_nothing_behind() {
+        let mut book = PeerBook::new(device(0), 2);
+        for number in 1..100 {
+            book.connected(device(number), Road::Mesh, None);
+            book.disconnected(device(number), Road::Mesh, "/ip4/10.0.0.1/udp/1/quic-v1", false, true, 0);
+        }
+        assert_eq!(book.peers.len(), 0);
     }
 }

@@ -4,6 +4,7 @@
 //! ([`crate::mesh`] over libp2p, [`crate::uplink`] over quinn) turn sockets into [`LinkEvent`]s and carry out
 //! [`LinkCommand`]s; they decide nothing about the market. The simulator implements the same two enums.
 
+mod doors;
 mod streams;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use stallmesh_protocol::DeviceId;
 
+pub(crate) use self::doors::{Doors, NoRoom, Place, Visitor};
 pub(crate) use self::streams::{FrameQueue, read_frames, write_frames};
 
 /// Names a link for the life of the process; never used twice.

@@ -1,19 +1,22 @@
 //! The gate as libp2p sees it: which protocols each peer is offered, and streams for the shell's tasks.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Stream, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, Stream, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{Multiaddr, PeerId};
 
 use super::handler::{FromGate, GateHandler, ToGate};
-use crate::link::Channel;
+use crate::link::{Channel, Doors, Place, Visitor};
 
 /// Peers that are members, by the engine's word.
 #[derive(Clone, Debug, Default)]
@@ -45,22 +48,49 @@ pub(super) enum GateEvent {
 
 pub(super) struct GateBehaviour {
     gate: Gate,
-    connections: HashMap<ConnectionId, PeerId>,
+    doors: Doors<ConnectionId, PeerId>,
     queue: VecDeque<ToSwarm<GateEvent, FromGate>>,
 }
 
 impl GateBehaviour {
-    pub(super) fn new(gate: Gate) -> Self {
-        GateBehaviour { gate, connections: HashMap::new(), queue: VecDeque::new() }
+    /// For at most so many connections.
+    pub(super) fn new(gate: Gate, connections_max: usize) -> Self {
+        GateBehaviour { gate, doors: Doors::new(connections_max), queue: VecDeque::new() }
+    }
+
+    /// Lets a connection in that has proved its key, in another's place where it must be.
+    fn enter(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        visitor: Visitor,
+    ) -> Result<GateHandler, ConnectionDenied> {
+        match self.doors.enter(connection, peer, visitor, Instant::now()) {
+            Ok(displaced) => {
+                if let Some((connection, peer_id)) = displaced {
+                    tracing::debug!(peer = %peer_id, "a connection ends to make room for another");
+                    let connection = CloseConnection::One(connection);
+                    self.queue.push_back(ToSwarm::CloseConnection { peer_id, connection });
+                }
+                Ok(GateHandler::new(self.gate.is_member(&peer)))
+            }
+            Err(no_room) => {
+                tracing::debug!(%peer, ?visitor, "a connection is refused: there is no room");
+                Err(ConnectionDenied::new(no_room))
+            }
+        }
     }
 
     /// A peer's admission has changed: its connections learn of it.
     pub(super) fn admitted(&mut self, peer: PeerId) {
         let member = self.gate.is_member(&peer);
-        for (connection, _) in self.connections.iter().filter(|(_, known)| **known == peer) {
+        if member {
+            self.doors.admitted(&peer, Instant::now());
+        }
+        for connection in self.doors.of(&peer) {
             self.queue.push_back(ToSwarm::NotifyHandler {
                 peer_id: peer,
-                handler: NotifyHandler::One(*connection),
+                handler: NotifyHandler::One(connection),
                 event: FromGate::Admitted(member),
             });
         }
@@ -76,41 +106,62 @@ impl GateBehaviour {
     }
 }
 
+/// Where an address is.
+fn place(address: &Multiaddr) -> Place {
+    Place::of(address.iter().find_map(|part| match part {
+        Protocol::Ip4(address) => Some(IpAddr::V4(address)),
+        Protocol::Ip6(address) => Some(IpAddr::V6(address)),
+        _ => None,
+    }))
+}
+
 impl NetworkBehaviour for GateBehaviour {
     type ConnectionHandler = GateHandler;
     type ToSwarm = GateEvent;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.doors.knock(connection, place(remote)).map_err(ConnectionDenied::new)
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(GateHandler::new(self.gate.is_member(&peer)))
+        self.doors.answered(connection);
+        let place = place(remote);
+        let visitor = if self.gate.is_member(&peer) { Visitor::Member(place) } else { Visitor::Stranger(place) };
+        self.enter(connection, peer, visitor)
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(GateHandler::new(self.gate.is_member(&peer)))
+        self.enter(connection, peer, Visitor::Dialled)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(established) => {
-                self.connections.insert(established.connection_id, established.peer_id);
-                // It may have been admitted between the handshake and now.
-                self.admitted(established.peer_id);
+            // It may have been admitted between the handshake and now.
+            FromSwarm::ConnectionEstablished(established) => self.admitted(established.peer_id),
+            FromSwarm::ConnectionClosed(closed) => self.doors.left(closed.connection_id),
+            FromSwarm::ListenFailure(failure) => {
+                self.doors.answered(failure.connection_id);
+                self.doors.left(failure.connection_id);
             }
-            FromSwarm::ConnectionClosed(closed) => {
-                self.connections.remove(&closed.connection_id);
-            }
+            FromSwarm::DialFailure(failure) => self.doors.left(failure.connection_id),
             _ => {}
         }
     }

@@ -38,6 +38,8 @@ const GOODBYE_MAX: Duration = Duration::from_secs(1);
 const GOODBYE_LAST: Duration = Duration::from_millis(20);
 /// The most devices that are remembered from adverts: anybody can send them.
 const DISCOVERED_MAX: usize = 1_000;
+/// Dials under way at a time: more addresses than that are configured nowhere, and what is refused is tried again.
+const DIALS_MAX: usize = 64;
 
 /// What the mesh is configured with.
 #[derive(Clone, Debug)]
@@ -48,7 +50,7 @@ pub struct MeshConfig {
     pub mdns: bool,
     /// After how long without anybody mDNS begins anew.
     pub mdns_silence_max: Duration,
-    /// The most connections at a time.
+    /// The most connections at a time. Strangers get a part of them, and leave where a member needs it.
     pub connections_max: u32,
 }
 
@@ -59,7 +61,6 @@ pub struct MeshError(String);
 
 #[derive(NetworkBehaviour)]
 struct Behaviour {
-    limits: libp2p::connection_limits::Behaviour,
     gate: GateBehaviour,
     mdns: libp2p::swarm::behaviour::toggle::Toggle<Discovery>,
 }
@@ -118,15 +119,8 @@ pub fn start(
     } else {
         None
     };
-    let limits = libp2p::connection_limits::ConnectionLimits::default()
-        .with_max_pending_incoming(Some(64))
-        .with_max_pending_outgoing(Some(64))
-        // A device that was killed and started again has connections here that end only by silence.
-        .with_max_established_per_peer(Some(8))
-        .with_max_established(Some(config.connections_max));
     let behaviour = Behaviour {
-        limits: libp2p::connection_limits::Behaviour::new(limits),
-        gate: GateBehaviour::new(gate.clone()),
+        gate: GateBehaviour::new(gate.clone(), usize::try_from(config.connections_max).unwrap_or(usize::MAX)),
         mdns: mdns.into(),
     };
     let mut swarm = SwarmBuilder::with_existing_identity(keypair)
@@ -257,6 +251,9 @@ impl Mesh {
             Ok(parsed) => parsed,
             Err(error) => return self.emit(failed(format!("not a multiaddr: {error}"))).await,
         };
+        if self.dials.len() >= DIALS_MAX {
+            return self.emit(failed("too many dials are under way".into())).await;
+        }
         let options = match peer.as_ref().map(peer_id) {
             Some(Some(peer)) => {
                 DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![parsed]).build()

@@ -12,15 +12,15 @@ mod tls;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quinn::{Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
 use stallmesh_protocol::DeviceId;
 use tokio::sync::mpsc;
 
 use crate::link::{
-    Admission, Channel, FrameQueue, LinkCommand, LinkEvent, LinkEvents, LinkId, LinkNumbers, Road, read_frames,
-    write_frames,
+    Admission, Channel, Doors, FrameQueue, LinkCommand, LinkEvent, LinkEvents, LinkId, LinkNumbers, NoRoom, Place,
+    Road, Visitor, read_frames, write_frames,
 };
 
 /// Nothing was heard for so long: the path is gone.
@@ -34,12 +34,18 @@ const GOODBYE_MAX: Duration = Duration::from_millis(100);
 /// A peer that hasn't admitted us yet resets the stream; it is opened again after this time, then less often.
 const RETRY_MIN: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// With more handshakes under way, or more connections, than this, an address must prove itself first: that costs it a
+/// round trip, and this side nothing that it would have to remember.
+const TRUSTING_HANDSHAKES: usize = 16;
+const TRUSTING_CONNECTIONS: usize = 64;
 
 /// What the uplink is configured with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct UplinkConfig {
     /// A hub listens here (UDP).
     pub listen: Option<SocketAddr>,
+    /// The most connections at a time. Strangers get a part of them, and leave where a member needs it.
+    pub connections_max: u32,
     /// 64 secret bytes that stay the same over restarts: a node then notices a restarted hub at once.
     pub reset_key: Option<[u8; 64]>,
 }
@@ -74,9 +80,31 @@ struct LinkState {
 }
 
 enum Report {
-    Connected { connection: Connection, peer: DeviceId, dialled: bool, address: String },
-    Failed { address: String, reason: String },
-    Ended { link: LinkId, reason: String },
+    /// Somebody is connected here.
+    Arrived {
+        link: LinkId,
+        connection: Connection,
+        peer: DeviceId,
+        from: SocketAddr,
+    },
+    /// Somebody's handshake came to nothing.
+    Missed {
+        link: LinkId,
+    },
+    /// What was dialled is connected.
+    Reached {
+        connection: Connection,
+        peer: DeviceId,
+        address: String,
+    },
+    Failed {
+        address: String,
+        reason: String,
+    },
+    Ended {
+        link: LinkId,
+        reason: String,
+    },
 }
 
 struct Uplink {
@@ -86,6 +114,7 @@ struct Uplink {
     events: LinkEvents,
     numbers: LinkNumbers,
     gate: Gate,
+    doors: Doors<LinkId, DeviceId>,
     links: HashMap<LinkId, LinkState>,
     reports: mpsc::UnboundedSender<Report>,
 }
@@ -127,8 +156,17 @@ pub fn start(
     let listening = config.listen.is_some();
     let endpoint = Endpoint::new(endpoint_config, server, socket, runtime).map_err(|error| text(&error))?;
     let (reports, report_receiver) = mpsc::unbounded_channel();
-    let uplink =
-        Uplink { endpoint, client, identity, events, numbers, gate: Gate::default(), links: HashMap::new(), reports };
+    let uplink = Uplink {
+        endpoint,
+        client,
+        identity,
+        events,
+        numbers,
+        gate: Gate::default(),
+        doors: Doors::new(usize::try_from(config.connections_max).unwrap_or(usize::MAX)),
+        links: HashMap::new(),
+        reports,
+    };
     Ok(tokio::spawn(uplink.run(commands, report_receiver, listening)))
 }
 
@@ -189,20 +227,27 @@ impl Uplink {
         let _ = self.events.send(event).await;
     }
 
-    fn accept(&self, incoming: quinn::Incoming) {
-        // An address that hasn't proved itself costs a stateless answer only.
-        if !incoming.remote_address_validated() && self.links.len() > 64 {
+    fn accept(&mut self, incoming: quinn::Incoming) {
+        let crowded = self.doors.held() > TRUSTING_CONNECTIONS || self.doors.knocks() > TRUSTING_HANDSHAKES;
+        if crowded && !incoming.remote_address_validated() {
+            // Fails only for an address that has proved itself.
             let _ = incoming.retry();
             return;
         }
+        let (link, from) = (self.numbers.next(), incoming.remote_address());
+        if self.doors.knock(link, Place::of(Some(from.ip()))).is_err() {
+            return incoming.refuse();
+        }
         let reports = self.reports.clone();
         tokio::spawn(async move {
-            let address = incoming.remote_address().to_string();
-            if let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, incoming).await
-                && let Some(peer) = tls::peer(&connection)
-            {
-                let _ = reports.send(Report::Connected { connection, peer, dialled: false, address });
-            }
+            let report = match tokio::time::timeout(HANDSHAKE, incoming).await {
+                Ok(Ok(connection)) => match tls::peer(&connection) {
+                    Some(peer) => Report::Arrived { link, connection, peer, from },
+                    None => Report::Missed { link },
+                },
+                Ok(Err(_)) | Err(_) => Report::Missed { link },
+            };
+            let _ = reports.send(report);
         });
     }
 
@@ -215,7 +260,13 @@ impl Uplink {
                     state.connection.close(VarInt::from_u32(1), reason.as_bytes());
                 }
             }
-            LinkCommand::Admit { device, admission } => self.gate.set(device, admission == Admission::Member),
+            LinkCommand::Admit { device, admission } => {
+                let member = admission == Admission::Member;
+                self.gate.set(device, member);
+                if member {
+                    self.doors.admitted(&device, Instant::now());
+                }
+            }
         }
     }
 
@@ -238,7 +289,7 @@ impl Uplink {
             };
             let report = match tokio::time::timeout(HANDSHAKE, connecting).await {
                 Ok(Ok(connection)) => match tls::peer(&connection) {
-                    Some(peer) => Report::Connected { connection, peer, dialled: true, address },
+                    Some(peer) => Report::Reached { connection, peer, address },
                     None => Report::Failed { address, reason: "its key is no device key".into() },
                 },
                 Ok(Err(reason)) => Report::Failed { address, reason },
@@ -253,17 +304,23 @@ impl Uplink {
             Report::Failed { address, reason } => {
                 self.emit(LinkEvent::DialFailed { road: Road::Uplink, address, reason }).await;
             }
-            Report::Connected { connection, peer, dialled, address } => {
+            Report::Missed { link } => self.doors.answered(link),
+            Report::Arrived { link, connection, peer, from } => {
+                self.doors.answered(link);
+                let place = Place::of(Some(from.ip()));
+                let member = self.gate.is_member(&peer);
+                let visitor = if member { Visitor::Member(place) } else { Visitor::Stranger(place) };
+                // Refused, it finds out why, and tries again.
+                let _ = self.enter(link, connection, peer, visitor, from.to_string()).await;
+            }
+            Report::Reached { connection, peer, address } => {
                 let link = self.numbers.next();
-                self.links.insert(link, LinkState { connection: connection.clone(), queues: HashMap::new() });
-                self.emit(LinkEvent::Up { link, peer, road: Road::Uplink, dialled, address }).await;
-                let (gate, events, reports) = (self.gate.clone(), self.events.clone(), self.reports.clone());
-                tokio::spawn(async move {
-                    let reason = accept_streams(connection, link, peer, gate, events).await;
-                    let _ = reports.send(Report::Ended { link, reason });
-                });
+                if let Err(reason) = self.enter(link, connection, peer, Visitor::Dialled, address.clone()).await {
+                    self.emit(LinkEvent::DialFailed { road: Road::Uplink, address, reason }).await;
+                }
             }
             Report::Ended { link, reason } => {
+                self.doors.left(link);
                 if let Some(state) = self.links.remove(&link) {
                     state.queues.values().for_each(FrameQueue::close);
                     state.connection.close(VarInt::from_u32(0), b"");
@@ -271,6 +328,41 @@ impl Uplink {
                 }
             }
         }
+    }
+
+    /// Takes a connection in, in another's place where it must be; why not, where there is no room.
+    async fn enter(
+        &mut self,
+        link: LinkId,
+        connection: Connection,
+        peer: DeviceId,
+        visitor: Visitor,
+        address: String,
+    ) -> Result<(), String> {
+        match self.doors.enter(link, peer, visitor, Instant::now()) {
+            Ok(displaced) => {
+                if let Some((displaced, device)) = displaced
+                    && let Some(state) = self.links.get(&displaced)
+                {
+                    tracing::debug!(peer = %device.short(), "a connection ends to make room for another");
+                    state.connection.close(VarInt::from_u32(4), NoRoom.to_string().as_bytes());
+                }
+            }
+            Err(no_room) => {
+                tracing::debug!(peer = %peer.short(), ?visitor, "a connection is refused: there is no room");
+                connection.close(VarInt::from_u32(4), no_room.to_string().as_bytes());
+                return Err(no_room.to_string());
+            }
+        }
+        self.links.insert(link, LinkState { connection: connection.clone(), queues: HashMap::new() });
+        let dialled = visitor == Visitor::Dialled;
+        self.emit(LinkEvent::Up { link, peer, road: Road::Uplink, dialled, address }).await;
+        let (gate, events, reports) = (self.gate.clone(), self.events.clone(), self.reports.clone());
+        tokio::spawn(async move {
+            let reason = accept_streams(connection, link, peer, gate, events).await;
+            let _ = reports.send(Report::Ended { link, reason });
+        });
+        Ok(())
     }
 
     fn send(&mut self, link: LinkId, channel: Channel, frame: Vec<u8>) {

@@ -1,6 +1,7 @@
 //! Promises of real nodes: processes of the program itself, with their disks, sockets, signals and clocks.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod browser;
 mod carriers;
 mod commands;
 mod durability;
@@ -8,6 +9,8 @@ mod files;
 mod goodbye;
 mod interface;
 mod joining;
+mod papers;
+mod puppet;
 mod revocation;
 mod roads;
 mod strangers;

@@ -3,14 +3,15 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
-use libp2p::core::transport::{Boxed, DialOpts, PortUse};
+use libp2p::core::transport::{Boxed, DialOpts, ListenerId, PortUse, TransportEvent};
 use libp2p::core::upgrade::Version;
 use libp2p::core::{Endpoint, Transport};
 use libp2p::identity::Keypair;
@@ -37,6 +38,11 @@ pub(crate) struct Road {
     pub(crate) ended: tokio::task::JoinHandle<()>,
 }
 
+/// An address without the key that is expected there.
+fn place(address: &str) -> Multiaddr {
+    address.split("/p2p/").next().unwrap().parse().unwrap()
+}
+
 fn transport(key: &Keypair, address: &Multiaddr) -> Boxed<(PeerId, StreamMuxerBox)> {
     if address.to_string().contains("/quic-v1") {
         let transport = quic::tokio::Transport::new(quic::Config::new(key));
@@ -52,9 +58,28 @@ fn transport(key: &Keypair, address: &Multiaddr) -> Boxed<(PeerId, StreamMuxerBo
 impl Road {
     /// Connects; whoever answers, answers.
     pub(crate) async fn dial(address: &str, key: &Keypair) -> io::Result<Self> {
-        let address: Multiaddr = address.split("/p2p/").next().unwrap().parse().unwrap();
+        let address = place(address);
+        Self::over(transport(key, &address), address, PortUse::New).await
+    }
+
+    /// Connects over QUIC from another of this machine's addresses.
+    pub(crate) async fn dial_from(source: Ipv4Addr, address: &str, key: &Keypair) -> io::Result<Self> {
+        let address = place(address);
         let mut transport = transport(key, &address);
-        let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
+        let here = format!("/ip4/{source}/udp/0/quic-v1").parse().unwrap();
+        transport.listen_on(ListenerId::next(), here).map_err(|error| io::Error::other(error.to_string()))?;
+        // Which addresses it listens on is known once it says so: then it dials from there.
+        let said = poll_fn(|context| Pin::new(&mut transport).poll(context)).await;
+        assert!(matches!(said, TransportEvent::NewAddress { .. }), "{said:?}");
+        Self::over(transport, address, PortUse::Reuse).await
+    }
+
+    async fn over(
+        mut transport: Boxed<(PeerId, StreamMuxerBox)>,
+        address: Multiaddr,
+        port_use: PortUse,
+    ) -> io::Result<Self> {
+        let options = DialOpts { role: Endpoint::Dialer, port_use };
         let dialling = transport.dial(address, options).map_err(|error| io::Error::other(error.to_string()))?;
         let connected = tokio::time::timeout(PATIENCE, dialling).await.map_err(io::Error::other)?;
         let (_, mut muxer) = connected.map_err(|error| io::Error::other(error.to_string()))?;
@@ -174,6 +199,16 @@ pub(crate) async fn frames(stream: &mut SubstreamBox) -> Vec<Vec<u8>> {
 
 /// A quinn connection to a hub's uplink port, with a key of its own.
 pub(crate) async fn uplink(address: SocketAddr, seed: &[u8; 32], alpn: &[u8]) -> Result<quinn::Connection, String> {
+    uplink_from(Ipv4Addr::LOCALHOST, address, seed, alpn).await
+}
+
+/// The same from another of this machine's addresses.
+pub(crate) async fn uplink_from(
+    source: Ipv4Addr,
+    address: SocketAddr,
+    seed: &[u8; 32],
+    alpn: &[u8],
+) -> Result<quinn::Connection, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     // RFC 8410: what comes before a seed and before a public key.
     let pkcs8 = [&hex::decode("302e020100300506032b657004220420").unwrap()[..], seed].concat();
@@ -189,7 +224,7 @@ pub(crate) async fn uplink(address: SocketAddr, seed: &[u8; 32], alpn: &[u8]) ->
         .with_client_cert_resolver(Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(key)));
     config.alpn_protocols = vec![alpn.to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(config).unwrap();
-    let mut endpoint = quinn::Endpoint::client(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let mut endpoint = quinn::Endpoint::client(SocketAddr::from((source, 0))).unwrap();
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(crypto)));
     let connecting = endpoint.connect(address, "stallmesh").map_err(|error| error.to_string())?;
     tokio::time::timeout(PATIENCE, connecting)

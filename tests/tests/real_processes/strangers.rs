@@ -1,5 +1,7 @@
 //! Strangers at the doors of a real node: what they are offered, what they learn, and what they can cost.
 
+use std::net::Ipv4Addr;
+
 use futures::AsyncWriteExt;
 use libp2p::identity::{Keypair, ed25519};
 use prost::Message;
@@ -11,7 +13,7 @@ use stallmesh_protocol::wire::{self, join_frame::Body};
 use stallmesh_protocol::{DeviceId, MarketId};
 use stallmesh_tests::processes::{Market, Node, address, order, product, until};
 
-use crate::roads::{Road, frames, hear, say, send_frame, uplink};
+use crate::roads::{Road, frames, hear, say, send_frame, uplink, uplink_from};
 
 const JOIN: &str = "/stallmesh/join/1";
 
@@ -186,6 +188,71 @@ fn a_member_of_another_market_is_a_stranger_here() {
     }
     assert_eq!(ours.get("/v1/catalog?q=CUP"), json!([]));
     assert_eq!(theirs.get("/v1/catalog?q=MUG"), json!([]));
+}
+
+/// Where strangers come from that have three addresses of one machine.
+fn source(number: u32) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1, (number % 3) as u8 + 1)
+}
+
+#[test]
+fn strangers_that_hold_all_the_links_they_get_keep_out_no_member_and_no_newcomer() {
+    // Of sixteen connections strangers may have twelve, and then share them by where they come from.
+    const CONNECTIONS: &str = "16";
+    const HELD: usize = 12;
+    let market = Market::make();
+    let mut till = market.node("till");
+    till.set("STALLMESH_MESH_CONNECTIONS_MAX", CONNECTIONS).set("STALLMESH_UPLINK_ENABLED", "true").start();
+    market.admit(&till, "till");
+    let mut member = market.stall_beside("member", &till);
+    member.stop();
+    let door = address(&till);
+    runtime().block_on(async {
+        let mut roads = Vec::new();
+        for number in 0..40 {
+            roads.push(Road::dial_from(source(number), &door, &key(3000 + number).1).await.unwrap());
+        }
+        let held = || roads.iter().filter(|road| !road.ended.is_finished()).count();
+        member.start();
+        member.until("is linked again", |status| status["peers"].as_array().is_some_and(|peers| !peers.is_empty()));
+        until("strangers hold their part", || if held() == HELD { Ok(()) } else { Err(held().to_string()) });
+        let mut newcomer = market.node("newcomer");
+        newcomer
+            .set("STALLMESH_MESH_LISTEN", "/ip4/127.0.0.2/udp/0/quic-v1")
+            .set("STALLMESH_MESH_PEERS", &door)
+            .start();
+        market.admit(&newcomer, "newcomer");
+        until("one stranger left for it", || if held() == HELD - 1 { Ok(()) } else { Err(held().to_string()) });
+    });
+}
+
+#[test]
+fn strangers_at_the_uplink_port_keep_out_no_member_and_no_newcomer() {
+    const HELD: usize = 12;
+    let mut market = Market::make();
+    let mut member = market.stall("member");
+    member.stop();
+    market.hub.stop();
+    market.hub.set("STALLMESH_UPLINK_CONNECTIONS_MAX", "16").start();
+    let port = market.hub_address.parse().unwrap();
+    runtime().block_on(async {
+        let mut roads = Vec::new();
+        for number in 0..40_u32 {
+            let mut seed = [8; 32];
+            seed[..4].copy_from_slice(&number.to_be_bytes());
+            roads.push(uplink_from(source(number), port, &seed, b"stallmesh/1").await.unwrap());
+        }
+        let held = || roads.iter().filter(|road| road.close_reason().is_none()).count();
+        until("strangers hold their part", || if held() == HELD { Ok(()) } else { Err(held().to_string()) });
+        let refused = roads.iter().find_map(quinn::Connection::close_reason).unwrap();
+        assert!(refused.to_string().contains("E_BUSY"), "{refused}");
+        member.start();
+        member.until("reaches the hub", |status| status["uplink"]["up"] == true);
+        assert_eq!(held(), HELD, "there was room without them");
+        // From an address that isn't theirs.
+        market.stall("newcomer");
+        until("one stranger left for it", || if held() == HELD - 1 { Ok(()) } else { Err(held().to_string()) });
+    });
 }
 
 #[test]

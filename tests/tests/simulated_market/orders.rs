@@ -256,6 +256,7 @@ fn a_closed_batch_never_changes_and_late_sales_go_to_the_next_in_any_order() {
     let Answer::Statements(before) = statements else { panic!() };
     let Answer::Statements(after) = market.ask(2, Request::Statements) else { panic!() };
     assert_eq!(before[0], after[0]);
+    assert!(after[1..].iter().all(|later| later.body["payout"] == 0), "{after:?}");
     let export = market.export(0);
     for seed in 0..10 {
         let digest = |export: &[u8]| {

@@ -235,4 +235,9 @@ fn an_expired_issuer_grants_nothing() {
     let late = stranger(60);
     let certificate = helper_certificate(&market, &late);
     assert!(!certify(&mut market, &owner, late, &certificate));
+    // Nor for a time at which it could have: it is written now.
+    let late = stranger(61);
+    let (not_before, not_after) = (OPENING_MS + HOUR, OPENING_MS + 10 * HOUR);
+    let certificate = Certificate { not_before, not_after, ..helper_certificate(&market, &late) };
+    assert!(!certify(&mut market, &owner, late, &certificate));
 }

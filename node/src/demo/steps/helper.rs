@@ -70,8 +70,8 @@ impl Market {
             "A helper's tablet became a member through its stall's owner in {} ms, with no hub anywhere, and made 3 sales.",
             took.as_millis()
         ));
-        self.say(format!("It is refused what it may not do: {sale_refusal}"));
-        self.say(format!("                              and: {catalog_refusal}"));
+        self.say(format!("It is refused what it may not do. To sell more: {sale_refusal}"));
+        self.say(format!("To publish: {catalog_refusal}"));
         Ok(())
     }
 }

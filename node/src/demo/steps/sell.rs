@@ -37,10 +37,12 @@ impl Market {
             return Err(DemoError::Failed(format!("the hub has {received} sales, with every uplink cut")));
         }
         self.say(format!(
-            "{sales} sales are recorded at {} stalls, cash and card, {most} at most at one; the hub has {received}.",
+            "{sales} sales, cash and card, are recorded at {} stalls, {most} of them at the busiest; the hub has {received}.",
             self.arguments.stalls
         ));
-        self.say(format!("Neighbours have signed for all {copied} sealed entries of them; {held} copies are held."));
+        self.say(format!(
+            "Neighbours have signed for all {copied} sealed entries of these sales, and hold {held} copies."
+        ));
         self.helper().await
     }
 }

@@ -85,7 +85,7 @@ impl Market {
             sales["recorded"], sales["received"], sales["settled"], sales["lost"], sales["duplicated"], sales["wrong_amount"]
         ));
         self.say(format!(
-            "{} were relayed: by the cables and by the hub's own log their sellers had no way to it until it had them. {} were not.",
+            "{} were relayed: by the cables and by the hub's own log their sellers had no way to it until it had them. Their sellers sent the other {} themselves.",
             sales["relayed"], sales["own_way"]
         ));
         Ok(counted)

@@ -74,12 +74,15 @@ impl Market {
         }
         let after = ids(list_sales(&self.nodes[victim].directory).await?);
         let new = after.difference(&kept).count();
+        let answered = acknowledged.len();
+        let has = match missing {
+            0 => format!("all {answered} of the sales that it had answered for"),
+            _ => format!("lost {missing} of the {answered} sales that it had answered for"),
+        };
         self.say(format!(
-            "{} was killed after {} answers, with {} requests under way; {took} ms later it answers again and has all but {missing} of the {}.",
+            "{} was killed after {answered} answers, with {} requests under way; {took} ms later it answers again and has {has}.",
             self.nodes[victim].name,
-            acknowledged.len(),
             in_flight.len(),
-            acknowledged.len()
         ));
         self.say(format!(
             "Every request was sent again: {other} made a second sale; of those under way {reached} had reached its disk and {new} were new."
