@@ -52,6 +52,7 @@ impl Simulation {
         let node = SimNode::puppet(identity);
         self.nodes.push(node);
         self.network.add();
+        self.due_of.push(None);
         let index = self.nodes.len() - 1;
         self.network.open_gate(index);
         index
