@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use stallmesh_node::store::{Batch, Direction, MemoryStore, Pairs, RedbStore, Store, StoreError, Table};
+use stallmesh_protocol::DeviceId;
 
 use super::{Medium, Witness};
 
@@ -15,8 +16,8 @@ const CACHE_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Disk {
     kept: Rc<RefCell<Kept>>,
-    /// Sees what is written.
-    witness: Option<Witness>,
+    /// Sees what is written, and by whom.
+    witness: Option<(Witness, DeviceId)>,
 }
 
 #[derive(Debug)]
@@ -54,8 +55,14 @@ impl Disk {
         }
     }
 
-    pub(super) fn watch(&mut self, witness: &Witness) {
-        self.witness = Some(witness.clone());
+    pub(super) fn watch(&mut self, witness: &Witness, owner: DeviceId) {
+        self.witness = Some((witness.clone(), owner));
+    }
+
+    /// The same disk, for somebody who only looks: what is written through it is nobody's.
+    pub fn unwatched(mut self) -> Disk {
+        self.witness = None;
+        self
     }
 
     /// A process opens it.
@@ -137,8 +144,8 @@ impl Store for Disk {
             Kept::File { store: Some(store), .. } => store.commit(batch)?,
             Kept::File { store: None, .. } => return Err(StoreError::Dead { path: "closed".into() }),
         }
-        if let (Some(witness), Some(batch)) = (&self.witness, watched) {
-            witness.commit(&batch);
+        if let (Some((witness, owner)), Some(batch)) = (&self.witness, watched) {
+            witness.commit(*owner, &batch);
         }
         Ok(())
     }

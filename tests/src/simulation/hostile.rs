@@ -81,6 +81,17 @@ impl Simulation {
         found.unwrap_or(LinkId(0))
     }
 
+    /// The same within a time; `None` where nobody answers.
+    pub fn puppet_tries(&mut self, puppet: usize, road: Road, target: usize, milliseconds: u64) -> Option<LinkId> {
+        let seen = self.heard(puppet).len();
+        self.command(puppet, LinkCommand::Dial { road, address: format!("node:{target}"), peer: None });
+        self.run_for(milliseconds);
+        self.heard(puppet)[seen..].iter().find_map(|event| match event {
+            LinkEvent::Up { link, dialled: true, .. } => Some(*link),
+            _ => None,
+        })
+    }
+
     /// Lets a puppet send a frame.
     pub fn puppet_send(&mut self, puppet: usize, link: LinkId, channel: Channel, frame: Vec<u8>) {
         self.command(puppet, LinkCommand::Send { link, channel, frame });

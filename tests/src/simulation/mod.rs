@@ -21,7 +21,7 @@ pub use self::node::SimNode;
 pub use self::people::market_order;
 pub use self::trace::{Trace, What};
 pub use self::views::Beliefs;
-pub use self::witness::Witness;
+pub use self::witness::{Key, Promise, Witness, entry_key};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -121,6 +121,7 @@ impl Simulation {
             random,
         };
         simulation.network.add();
+        simulation.witness.trust_hub(simulation.nodes[0].id());
         simulation.start(0);
         simulation
     }
@@ -447,17 +448,21 @@ impl Simulation {
         }
     }
 
-    fn describe(&mut self) -> String {
-        let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].engine.is_some()).collect();
+    /// How all running nodes are, a line each.
+    pub fn describe(&mut self) -> String {
+        let running: Vec<usize> = (0..self.nodes.len())
+            .filter(|index| self.nodes[*index].engine.is_some() && !self.is_paused(*index))
+            .collect();
         running
             .into_iter()
             .map(|index| {
                 let status = self.status(index);
                 format!(
-                    "node {index}: {} {} links {} notices {:?} sales {:?} custody {:?}\n",
+                    "node {index}: {} {} uplink {:?} links {:?} notices {:?} sales {:?} custody {:?}\n",
                     status.role,
                     status.stall,
-                    status.peers.len(),
+                    status.uplink.up,
+                    status.peers.iter().map(|peer| self.number(&peer.device)).collect::<Vec<_>>(),
                     status.notices,
                     status.sales,
                     status.custody
@@ -466,15 +471,24 @@ impl Simulation {
             .collect()
     }
 
+    /// The node whose key is written so.
+    fn number(&self, device: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id().to_string() == device)
+    }
+
     /// Asks a node, and gets its answer.
     pub fn ask(&mut self, index: usize, request: Request) -> Answer {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.input(index, Input::Request(id, request));
-        self.answers.remove(&id).unwrap_or(Answer::Failed(Failure::new(
-            FailureCode::EUnavailable,
-            "the node is not running",
-        )))
+        self.answers
+            .remove(&id)
+            .unwrap_or(Answer::Failed(Failure::new(FailureCode::EUnavailable, "the node is not running")))
+    }
+
+    /// How many links a node has.
+    pub fn status_of_links(&mut self, index: usize) -> usize {
+        self.status(index).peers.len()
     }
 
     /// A node's status.

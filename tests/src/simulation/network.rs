@@ -55,8 +55,8 @@ struct End {
     waiting: Vec<(Channel, Vec<u8>)>,
     /// Frames to this end that the network holds back.
     held: Vec<(Channel, Vec<u8>)>,
-    /// When the last frame to this end arrives.
-    last_at: u64,
+    /// When the last frame of each channel to this end arrives. Streams don't wait for each other.
+    last_at: [u64; 3],
     /// Until when this end's sending is busy.
     busy_until: u64,
 }
@@ -65,7 +65,10 @@ struct End {
 enum Scheduled {
     Event(usize, LinkEvent),
     /// A road may have been silent for too long.
-    Silence { connection: usize, since: u64 },
+    Silence {
+        connection: usize,
+        since: u64,
+    },
 }
 
 /// All links, and what is on its way.
@@ -275,7 +278,7 @@ impl Network {
             device,
             waiting: Vec::new(),
             held: Vec::new(),
-            last_at: at,
+            last_at: [at; 3],
             busy_until: now,
         });
         self.connections.push(Connection { road, alive: true, ends });
@@ -340,8 +343,9 @@ impl Network {
             return;
         }
         // Streams keep their order.
-        end.last_at = end.last_at.max(leaves + delay);
-        let (at, node, link) = (end.last_at, end.node, end.link);
+        let last_at = &mut end.last_at[channel as usize];
+        *last_at = (*last_at).max(leaves + delay);
+        let (at, node, link) = (*last_at, end.node, end.link);
         self.schedule(at, node, LinkEvent::Frame { link, channel, frame });
     }
 

@@ -64,7 +64,8 @@ impl SimNode {
     }
 
     pub(super) fn hub(random: &mut u64, media: bool, wall_ms: u64, order: &MarketOrder) -> Self {
-        let mut node = Self::device(random, media, Settings { uplink_addresses: vec!["hub:0".into()], ..Settings::default() });
+        let mut node =
+            Self::device(random, media, Settings { uplink_addresses: vec!["hub:0".into()], ..Settings::default() });
         node.identity.opening_secret = Some(draw(random));
         let root = DeviceKey::from_seed(&draw(random));
         let recovery = SealKey::from_secret(&draw(random)).map(|key| key.public()).unwrap_or_default();
@@ -88,14 +89,14 @@ impl SimNode {
         self.identity.device.id()
     }
 
-    pub(super) fn now(&self, now: u64, opening: u64) -> Now {
+    pub(crate) fn now(&self, now: u64, opening: u64) -> Now {
         let wall_ms = (opening + now).saturating_add_signed(self.clock_error);
         Now { monotonic_ms: now, wall_ms: self.clock_stands_at.unwrap_or(wall_ms) }
     }
 
     pub(super) fn start(&mut self, random: &mut u64, now: u64, opening: u64, witness: &Witness) {
         self.died = None;
-        self.disk.watch(witness);
+        self.disk.watch(witness, self.id());
         let seed = self.next_seed.take().unwrap_or_else(|| draw(random));
         let opened = self.disk.open().map_err(|error| error.to_string()).and_then(|()| {
             let (identity, settings) = (self.identity.clone(), self.settings.clone());
