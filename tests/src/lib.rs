@@ -1,4 +1,5 @@
 //! Whole-system tests of Stallmesh: what they share.
 
+pub mod market_day;
 pub mod processes;
 pub mod simulation;

@@ -334,7 +334,14 @@ impl<S: Store> Engine<S> {
         }
         // A page ends at a signed entry, and what was appended just now isn't signed yet.
         self.sign_heads();
-        let logs = self.proof_logs(device);
+        let mut logs = self.proof_logs(device);
+        // Whoever learns here that it is a member must see us as one, too: a hub that has been restarted since has
+        // certified the two in logs of their own.
+        for log in self.proof_logs(self.device.id()) {
+            if !logs.contains(&log) {
+                logs.push(log);
+            }
+        }
         let mut frames: Vec<Vec<wire::Page>> = vec![Vec::new()];
         let mut bytes = 0;
         for log in logs {

@@ -14,6 +14,10 @@ const STRANGER_MS: u64 = 120_000;
 /// Links that a peer may open beside its first one: it closes what it doesn't want, an honest one at once.
 const TWINS_MAX: usize = 4;
 
+/// Bytes of a session that are kept until it is open on this side, too: a member may hear that a new device belongs before
+/// the device does; and its bulk stream doesn't wait for the greeting, which a lost packet may hold up.
+const EARLY_BYTES_MAX: usize = 1024 * 1024;
+
 /// One live link.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -31,6 +35,8 @@ pub(crate) struct Link {
     pub(crate) incarnation: Option<Incarnation>,
     pub(crate) status: wire::Status,
     pub(crate) join: JoinState,
+    /// Frames that came too early.
+    early: Vec<(Channel, Vec<u8>)>,
 }
 
 impl<S: Store> Engine<S> {
@@ -81,6 +87,7 @@ impl<S: Store> Engine<S> {
             incarnation: None,
             status: wire::Status::default(),
             join: JoinState::default(),
+            early: Vec::new(),
         };
         self.links.insert(link, state);
         if peer == self.device.id() && road == Road::Mesh {
@@ -110,6 +117,16 @@ impl<S: Store> Engine<S> {
         state.restricted = restricted;
         replica.set_status(status);
         replica.open_session(SessionId(link.0), peer, restricted, nonce, now);
+        self.early_frames(link, |channel| channel == Channel::Live);
+    }
+
+    /// Hands over what came too early.
+    fn early_frames(&mut self, link: LinkId, now: impl Fn(Channel) -> bool) {
+        let Some(state) = self.links.get_mut(&link) else { return };
+        let (ripe, later) = std::mem::take(&mut state.early).into_iter().partition(|(channel, _)| now(*channel));
+        state.early = later;
+        let ripe: Vec<(Channel, Vec<u8>)> = ripe;
+        ripe.iter().for_each(|(_, frame)| self.session_frame(link, frame));
     }
 
     fn frame(&mut self, link: LinkId, channel: Channel, frame: &[u8]) {
@@ -117,14 +134,26 @@ impl<S: Store> Engine<S> {
         match channel {
             Channel::Join => self.join_frame(link, frame),
             Channel::Live | Channel::Bulk => {
-                if !self.links.get(&link).is_some_and(|state| state.session) {
+                let Some(state) = self.links.get_mut(&link) else { return };
+                if state.session && (state.greeted || channel == Channel::Live) {
+                    return self.session_frame(link, frame);
+                }
+                if !state.session && !self.views.membership.is_known(&state.peer) {
                     return;
                 }
-                if let Some(replica) = &mut self.replica {
-                    let holdings = HoldingsView { logs: &self.logs, overlay: &self.overlay };
-                    replica.handle_frame(SessionId(link.0), frame, self.now.monotonic_ms, &holdings);
+                let kept: usize = state.early.iter().map(|(_, frame)| frame.len()).sum();
+                if kept + frame.len() > EARLY_BYTES_MAX {
+                    return self.close_link(link, "E_TOO_LARGE: too much before its greeting".into());
                 }
+                state.early.push((channel, frame.to_vec()));
             }
+        }
+    }
+
+    fn session_frame(&mut self, link: LinkId, frame: &[u8]) {
+        if let Some(replica) = &mut self.replica {
+            let holdings = HoldingsView { logs: &self.logs, overlay: &self.overlay };
+            replica.handle_frame(SessionId(link.0), frame, self.now.monotonic_ms, &holdings);
         }
     }
 
@@ -186,6 +215,7 @@ impl<S: Store> Engine<S> {
         self.update_status();
         self.session_began(session, peer, incarnation);
         self.heard_of(&peer);
+        self.early_frames(link, |_| true);
         self.notice(Notice::Links);
     }
 
@@ -246,6 +276,7 @@ impl<S: Store> Engine<S> {
         let devices: Vec<DeviceId> = self.views.membership.devices().copied().collect();
         for device in devices {
             if self.admitted.insert(device) {
+                self.book.certified(&device);
                 let admit = LinkCommand::Admit { device, admission: Admission::Member };
                 self.effects.push(Effect::Link(Road::Mesh, admit.clone()));
                 self.effects.push(Effect::Link(Road::Uplink, admit));

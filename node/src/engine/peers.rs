@@ -1,9 +1,15 @@
 //! The peer book and the dialler: whom to connect to, and when to try again. mDNS only proposes.
+//!
+//! A node holds a link to the next device by key among those it has heard of, and to some others, chosen by a hash, up to
+//! its degree. The first makes a ring of all that are there: without it two halves of a square that were apart for a
+//! while, and have links enough among themselves, would never look for each other again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use rand_core::Rng;
-use stallmesh_protocol::DeviceId;
+use stallmesh_protocol::hash::{Domain, Hasher};
+use stallmesh_protocol::{DeviceId, Hash};
 
 use super::{Engine, META_HUBS};
 use crate::link::{LinkCommand, Road};
@@ -18,6 +24,9 @@ const HUB_BACKOFF_MAX_MS: u64 = 2_000;
 /// A dial of a hub that has no answer after this long doesn't hold up another: its first packets may have met a cut path,
 /// and the wait for its next one doubles each time. Longer than the round trip of any usable path.
 const HUB_PATIENCE_MS: u64 = 1_000;
+/// The longest wait for the next device by key, where enough other links are up: a device that is gone for good costs a
+/// handshake every four minutes, and two halves that meet again find each other much sooner, for each has many nodes.
+const RING_BACKOFF_EXPONENT: u32 = 10;
 /// The device with the greater key waits this long before it dials a discovered one: the other may come first.
 const COURTESY_MS: u64 = 1_000;
 /// The most addresses that are remembered of one device, and the most devices.
@@ -40,6 +49,8 @@ struct Peer {
     ours: bool,
     /// It was a member when they greeted each other, now or in an earlier run.
     met: bool,
+    /// It has a certificate, as far as this node knows.
+    certified: bool,
 }
 
 impl Peer {
@@ -108,6 +119,13 @@ impl PeerBook {
 
     pub(crate) fn hub_address(&self) -> String {
         self.hubs.keys().next().cloned().unwrap_or_default()
+    }
+
+    /// A device has a certificate: it is one of those that the ring holds together.
+    pub(crate) fn certified(&mut self, device: &DeviceId) {
+        if let Some(peer) = self.peers.get_mut(device) {
+            peer.certified = true;
+        }
     }
 
     /// Somebody was heard of. True where the address is new.
@@ -264,16 +282,19 @@ impl PeerBook {
             .filter(|(_, peer)| peer.dialling && peer.failures == 0)
             .map(|(address, _)| address.as_str())
             .collect();
+        let next = self.next_by_key(now).filter(|(_, due)| *due <= now).map(|(device, _)| device);
         let [mut met, mut all] = self.links_taken();
-        // Those that failed least, then those that wait longest.
+        let own = self.own;
+        // The next by key; those that failed least; then each node in an order of its own, or all would choose alike.
         let mut candidates: Vec<(&DeviceId, &mut Peer)> = self
             .peers
             .iter_mut()
             .filter(|(_, peer)| !peer.linked && !peer.dialling && peer.due <= now && !peer.addresses.is_empty())
             .collect();
-        candidates.sort_by_key(|(_, peer)| (peer.failures, peer.due));
+        candidates.sort_by_key(|(device, peer)| (next != Some(**device), peer.failures, order(&own, device)));
         for (device, peer) in candidates {
-            if (if peer.met { met } else { all }) >= self.degree {
+            let is_next = next == Some(*device);
+            if (if peer.met { met } else { all }) >= self.degree && !is_next {
                 continue;
             }
             let Some(address) = peer.addresses.iter().nth(peer.turn % peer.addresses.len()).cloned() else { continue };
@@ -283,12 +304,43 @@ impl PeerBook {
                 continue;
             }
             peer.turn += 1;
-            peer.dialling = true;
+            (peer.dialling, peer.dialled_at) = (true, now);
             met += usize::from(peer.met);
             all += 1;
             dials.push((Road::Mesh, address, Some(*device)));
         }
         dials
+    }
+
+    /// Devices with an address, in the order of the ring: from the own key on, and around.
+    fn ring(&self) -> impl Iterator<Item = (&DeviceId, &Peer)> {
+        let (from, to) = (Bound::Excluded(self.own), Bound::Excluded(self.own));
+        let after = self.peers.range((from, Bound::Unbounded));
+        after.chain(self.peers.range((Bound::Unbounded, to))).filter(|(_, peer)| !peer.addresses.is_empty())
+    }
+
+    /// The next device by key that isn't linked, and when its turn is; none where the next that answers is linked or
+    /// dialled.
+    fn next_by_key(&self, now: u64) -> Option<(DeviceId, u64)> {
+        let mut soonest: Option<(DeviceId, u64)> = None;
+        for (device, peer) in self.ring() {
+            // Strangers hold no market together.
+            if !peer.certified && !peer.met {
+                continue;
+            }
+            if peer.linked || peer.dialling {
+                break;
+            }
+            let wait = if peer.failures == 0 { 0 } else { BACKOFF_MIN_MS << peer.failures.min(RING_BACKOFF_EXPONENT) };
+            let due = peer.due.max(peer.dialled_at + wait);
+            if soonest.is_none_or(|(_, known)| due < known) {
+                soonest = Some((*device, due));
+            }
+            if due <= now {
+                break;
+            }
+        }
+        soonest
     }
 
     pub(crate) fn poll_timeout(&self, uplink: bool) -> Option<u64> {
@@ -299,13 +351,20 @@ impl PeerBook {
         let wanted = |peer: &&Peer| (if peer.met { met } else { all }) < self.degree && !peer.addresses.is_empty();
         let peers = self.peers.values().filter(wanted);
         let peers = peers.chain(self.configured.values()).filter(|peer| !peer.linked && !peer.dialling);
-        hubs.chain(peers.map(|peer| peer.due)).min()
+        // Whose turn it would be at the end of time: who is due first counts.
+        let next = self.next_by_key(0).map(|(_, due)| due);
+        hubs.chain(peers.map(|peer| peer.due)).chain(next).min()
     }
 
     fn addresses(&self, device: &DeviceId) -> Option<String> {
         let peer = self.peers.get(device)?;
         Some(peer.addresses.iter().cloned().collect::<Vec<_>>().join("\n"))
     }
+}
+
+/// Where a device stands in another's order of choice.
+fn order(own: &DeviceId, device: &DeviceId) -> Hash {
+    Hasher::new(Domain::Fingerprint).bytes(own.as_bytes()).bytes(device.as_bytes()).finish()
 }
 
 impl<S: Store> Engine<S> {
@@ -333,7 +392,11 @@ impl<S: Store> Engine<S> {
     }
 
     pub(crate) fn hear_of(&mut self, device: DeviceId, address: String, by_mdns: bool) {
-        if self.book.hear(device, address, by_mdns, self.now.monotonic_ms) {
+        let new = self.book.hear(device, address, by_mdns, self.now.monotonic_ms);
+        if self.views.membership.is_known(&device) {
+            self.book.certified(&device);
+        }
+        if new {
             self.dial();
         }
     }
@@ -377,6 +440,59 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    fn linked(book: &mut PeerBook, device: u8) {
+        book.connected(DeviceId::from_bytes([device; 32]), Road::Mesh, None);
+        book.met(&DeviceId::from_bytes([device; 32]));
+    }
+
+    #[test]
+    fn the_next_by_key_is_dialled_also_where_links_are_enough() {
+        let mut book = PeerBook::new(DeviceId::from_bytes([5; 32]), 2);
+        for number in [1, 2, 3, 6, 7, 8, 9] {
+            let device = DeviceId::from_bytes([number; 32]);
+            book.hear(device, format!("node:{number}"), true, 0);
+            // A stranger is no part of the ring.
+            if number != 6 {
+                book.certified(&device);
+            }
+        }
+        [1, 2, 3].into_iter().for_each(|device| linked(&mut book, device));
+        let next = |book: &mut PeerBook, now| -> Vec<String> {
+            book.due(now, false).into_iter().map(|(_, address, _)| address).collect()
+        };
+        assert_eq!(next(&mut book, 0), ["node:7"], "the others are links enough, but none is the next");
+        assert_eq!(next(&mut book, 0), [""; 0], "one at a time");
+        book.failed(Road::Mesh, "node:7", 0, 0);
+        assert_eq!(next(&mut book, 1), ["node:8"], "then who comes after");
+        linked(&mut book, 8);
+        let due = book.poll_timeout(false).unwrap();
+        assert!(due > 1, "waiting is not spinning");
+        assert_eq!(next(&mut book, due), ["node:7"], "who doesn't answer is tried again");
+        let mut dials = 0;
+        let mut now = due;
+        while now < 3_600_000 {
+            book.failed(Road::Mesh, "node:7", now, 0);
+            now = book.poll_timeout(false).unwrap().max(now + 1);
+            dials += book.due(now, false).len();
+        }
+        assert!((10..40).contains(&dials), "{dials} dials in an hour of somebody who is gone");
+    }
+
+    #[test]
+    fn nodes_choose_different_neighbours() {
+        let mut chosen = BTreeMap::new();
+        for own in 0..40_u8 {
+            let mut book = PeerBook::new(DeviceId::from_bytes([own; 32]), 6);
+            for device in (0..40).filter(|device| *device != own) {
+                book.hear(DeviceId::from_bytes([device; 32]), format!("node:{device}"), true, 0);
+            }
+            for (_, address, _) in book.due(COURTESY_MS, false) {
+                *chosen.entry(address).or_insert(0) += 1;
+            }
+        }
+        assert!(chosen.len() == 40 && chosen.values().all(|times| *times <= 16), "{chosen:?}");
+    }
 
     #[test]
     fn a_device_that_is_known_at_a_configured_address_is_dialled_once() {

@@ -9,7 +9,7 @@ mod redb;
 
 pub use self::lock::DirectoryLock;
 pub use self::memory::MemoryStore;
-pub use self::redb::{CACHE_BYTES, RedbStore, SCHEMA_VERSION, STORE_FILE};
+pub use self::redb::{CACHE_BYTES, RedbStore, SCHEMA_VERSION, STORE_FILE, StorageBackend};
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,9 @@
 
 use std::path::{Path, PathBuf};
 
-use redb::{Database, ReadableDatabase, StorageBackend, TableDefinition};
+/// What a store stands on, if not a file: the simulator's disks.
+pub use redb::StorageBackend;
+use redb::{Database, ReadableDatabase, TableDefinition};
 
 use super::lock::DirectoryLock;
 use super::{Batch, Direction, Pairs, Store, StoreError, Table};

@@ -52,6 +52,7 @@ impl Simulation {
         let node = SimNode::puppet(identity);
         self.nodes.push(node);
         self.network.add();
+        self.due_of.push(None);
         let index = self.nodes.len() - 1;
         self.network.open_gate(index);
         index
@@ -78,6 +79,17 @@ impl Simulation {
             found.is_some()
         });
         found.unwrap_or(LinkId(0))
+    }
+
+    /// The same within a time; `None` where nobody answers.
+    pub fn puppet_tries(&mut self, puppet: usize, road: Road, target: usize, milliseconds: u64) -> Option<LinkId> {
+        let seen = self.heard(puppet).len();
+        self.command(puppet, LinkCommand::Dial { road, address: format!("node:{target}"), peer: None });
+        self.run_for(milliseconds);
+        self.heard(puppet)[seen..].iter().find_map(|event| match event {
+            LinkEvent::Up { link, dialled: true, .. } => Some(*link),
+            _ => None,
+        })
     }
 
     /// Lets a puppet send a frame.

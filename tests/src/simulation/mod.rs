@@ -2,25 +2,31 @@
 //!
 //! Nothing here waits: time jumps to the next thing that happens. The same seed gives the same run.
 
+mod disk;
 pub mod export;
 pub mod hostile;
+mod medium;
 mod network;
 mod node;
+mod people;
+mod trace;
 mod views;
 mod witness;
 
+pub use self::disk::Disk;
 pub use self::hostile::Tamper;
-pub use self::network::{Gate, Network};
-pub use self::node::{Disk, SimNode};
+pub use self::medium::Medium;
+pub use self::network::{Conditions, Gate, Network, SILENCE_MS};
+pub use self::node::SimNode;
+pub use self::people::market_order;
+pub use self::trace::{Trace, What};
 pub use self::views::Beliefs;
-pub use self::witness::Witness;
+pub use self::witness::{Key, Promise, Witness, entry_key};
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stallmesh_node::engine::{
-    Answer, Effect, ExplainSubject, ExplainView, Failure, Input, InviteOrder, MarketOrder, Notice, OrderLine,
-    OrderTender, PolicyView, ProductView, Request, RequestId, SaleOrder, SaleView, Settings, SettlementView,
-    StatusView, TenderKind,
+    Answer, Effect, Failure, FailureCode, Input, Notice, Request, RequestId, Settings, StatusView,
 };
 use stallmesh_node::link::{Admission, LinkCommand, LinkEvent, LinkId, Road};
 use stallmesh_node::store::{Store, Table};
@@ -47,12 +53,28 @@ pub struct Simulation {
     pub closed: Vec<Closed>,
     /// Sees every disk and frame; at the end of the simulation no honest device may have cheated.
     pub witness: Witness,
+    /// What happened, as a hash and as the last of it.
+    pub trace: Trace,
+    /// Whether disks are files on media that can fail.
+    media: bool,
     answers: BTreeMap<RequestId, Answer>,
+    /// When each node wants to be called again.
+    due: BTreeSet<(u64, usize)>,
+    due_of: Vec<Option<u64>>,
+    /// Nodes that stand still, what waits for them, and which directions went silent for it.
+    paused: BTreeMap<usize, Paused>,
     tampers: BTreeMap<usize, Tamper>,
     next_request: u64,
     /// How many events were handled: the bound of every wait.
     steps: u64,
     random: u64,
+}
+
+/// A process that was stopped, and will go on.
+#[derive(Debug, Default)]
+struct Paused {
+    backlog: VecDeque<Input>,
+    silenced: Vec<(usize, usize)>,
 }
 
 /// A link that a node ended.
@@ -69,8 +91,17 @@ pub struct Closed {
 impl Simulation {
     /// A hub alone, with a market of its own.
     pub fn new(seed: u64) -> Self {
+        Self::open(seed, false)
+    }
+
+    /// The same, with the program's own store on media that can fail.
+    pub fn on_media(seed: u64) -> Self {
+        Self::open(seed, true)
+    }
+
+    fn open(seed: u64, media: bool) -> Self {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let hub = SimNode::hub(&mut random, OPENING_MS, &market_order());
+        let hub = SimNode::hub(&mut random, media, OPENING_MS, &market_order());
         let root = hub.root.unwrap_or_default();
         let mut simulation = Simulation {
             now: 0,
@@ -81,36 +112,51 @@ impl Simulation {
             certificates_ms: 48 * 3_600_000,
             closed: Vec::new(),
             witness: Witness::default(),
+            trace: Trace::default(),
+            media,
             answers: BTreeMap::new(),
+            due: BTreeSet::new(),
+            due_of: vec![None],
+            paused: BTreeMap::new(),
             tampers: BTreeMap::new(),
             next_request: 1,
             steps: 0,
             random,
         };
         simulation.network.add();
+        simulation.witness.trust_hub(simulation.nodes[0].id());
         simulation.start(0);
         simulation
     }
 
     /// Adds a device that is in no market yet. It is on the local network, and its uplink is down.
     pub fn add(&mut self) -> usize {
-        let node = SimNode::device(&mut self.random, Settings::default());
-        self.nodes.push(node);
-        self.network.add();
-        let index = self.nodes.len() - 1;
+        let index = self.add_idle(Settings::default());
         self.start(index);
         index
+    }
+
+    /// Adds a device that isn't switched on yet.
+    pub fn add_idle(&mut self, settings: Settings) -> usize {
+        let node = SimNode::device(&mut self.random, self.media, settings);
+        self.nodes.push(node);
+        self.network.add();
+        self.due_of.push(None);
+        self.nodes.len() - 1
+    }
+
+    /// An empty disk, of the kind that this market's devices have.
+    pub fn empty_disk(&self) -> Disk {
+        if self.media { Disk::on(Medium::default()) } else { Disk::default() }
     }
 
     /// A second machine with a device's key and a copy of a disk of it, started as an honest owner would: a new
     /// incarnation.
     pub fn clone_device(&mut self, original: usize, disk: Disk) -> usize {
         let (identity, settings) = (self.nodes[original].identity.clone(), self.nodes[original].settings.clone());
-        let mut node = SimNode::device(&mut self.random, settings);
+        let index = self.add_idle(settings);
+        let node = &mut self.nodes[index];
         (node.identity, node.disk) = (identity, disk);
-        self.nodes.push(node);
-        self.network.add();
-        let index = self.nodes.len() - 1;
         self.start(index);
         index
     }
@@ -147,6 +193,7 @@ impl Simulation {
     /// Starts (or restarts) a node's process on its disk.
     pub fn start(&mut self, index: usize) {
         let now = self.now;
+        self.trace.note(now, index, What::Start);
         self.nodes[index].settings.uplink_enabled = index != 0 && self.network.has_uplink(index);
         let witness = self.witness.clone();
         self.nodes[index].start(&mut self.random, now, OPENING_MS, &witness);
@@ -160,10 +207,48 @@ impl Simulation {
 
     /// Ends a node's process at once, as SIGKILL does; what was committed is on its disk.
     pub fn kill(&mut self, index: usize) {
+        self.trace.note(self.now, index, What::Kill);
+        self.resume(index);
         self.nodes[index].kill();
+        self.look_up_due(index);
         for (other, link) in self.network.drop_node(index) {
             self.deliver_down(other, link);
         }
+    }
+
+    /// A process stands still, as after SIGSTOP: nobody is told.
+    pub fn pause(&mut self, index: usize) {
+        if self.nodes[index].engine.is_none() || self.paused.contains_key(&index) {
+            return;
+        }
+        let mut silenced = Vec::new();
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            for direction in [(index, other), (other, index)] {
+                if !self.network.is_silent(direction.0, direction.1) {
+                    self.network.silence(self.now, direction.0, direction.1);
+                    silenced.push(direction);
+                }
+            }
+        }
+        self.paused.insert(index, Paused { backlog: VecDeque::new(), silenced });
+        self.look_up_due(index);
+    }
+
+    /// It goes on: with what was asked of it meanwhile, and as if no time had passed.
+    pub fn resume(&mut self, index: usize) {
+        let Some(paused) = self.paused.remove(&index) else { return };
+        for (from, to) in paused.silenced {
+            self.network.unsilence(self.now, from, to);
+        }
+        for input in paused.backlog {
+            self.input(index, input);
+        }
+        self.look_up_due(index);
+    }
+
+    /// Whether a process stands still.
+    pub fn is_paused(&self, index: usize) -> bool {
+        self.paused.contains_key(&index)
     }
 
     /// All processes end, and start again after so long: a night.
@@ -223,14 +308,20 @@ impl Simulation {
             inbox.push(event.clone());
             return;
         }
+        if let Some(paused) = self.paused.get_mut(&index) {
+            paused.backlog.push_back(input);
+            return;
+        }
         let now = self.nodes[index].now(self.now, OPENING_MS);
         let Some(engine) = &mut self.nodes[index].engine else { return };
+        self.trace.input(self.now, index, &input);
         engine.handle(input, now);
         if let Err(error) = engine.commit(now) {
             self.nodes[index].died = Some(error.to_string());
             self.kill(index);
             return;
         }
+        self.look_up_due(index);
         let mut effects = Vec::new();
         while let Some(effect) = self.nodes[index].engine.as_mut().and_then(|engine| engine.poll_effect()) {
             effects.push(effect);
@@ -243,6 +334,16 @@ impl Simulation {
                 Effect::Notice(notice) => self.notices.push((index, notice)),
                 Effect::Link(_, command) => self.command(index, command),
             }
+        }
+    }
+
+    fn look_up_due(&mut self, index: usize) {
+        let due = if self.paused.contains_key(&index) { None } else { self.nodes[index].due() };
+        if let Some(before) = std::mem::replace(&mut self.due_of[index], due) {
+            self.due.remove(&(before, index));
+        }
+        if let Some(due) = due {
+            self.due.insert((due, index));
         }
     }
 
@@ -278,7 +379,7 @@ impl Simulation {
                     self.witness.frame(&self.market_id(), node.id(), channel, &frame, holds);
                 }
                 for (channel, frame) in self.tampered(index, channel, frame) {
-                    self.network.send(self.now, index, link, channel, frame);
+                    self.network.send(self.now, link, channel, frame);
                 }
             }
             LinkCommand::Close { link, reason } => {
@@ -297,7 +398,7 @@ impl Simulation {
     /// One event, or one tick. False where nothing will ever happen any more.
     pub fn step(&mut self) -> bool {
         self.steps += 1;
-        let tick = self.nodes.iter().enumerate().filter_map(|(index, node)| Some((node.due(self.now)?, index))).min();
+        let tick = self.due.first().map(|(due, index)| ((*due).max(self.now), *index));
         match (self.network.next_at(), tick) {
             (Some(at), due) if due.is_none_or(|(due, _)| at <= due) => {
                 self.now = self.now.max(at);
@@ -316,6 +417,11 @@ impl Simulation {
         }
     }
 
+    /// How many things happened.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
     /// Runs for some virtual time.
     pub fn run_for(&mut self, milliseconds: u64) {
         let end = self.now + milliseconds;
@@ -324,7 +430,7 @@ impl Simulation {
     }
 
     fn next_event(&self) -> Option<u64> {
-        let ticks = self.nodes.iter().filter_map(|node| node.due(self.now)).min();
+        let ticks = self.due.first().map(|(due, _)| *due);
         [self.network.next_at(), ticks].into_iter().flatten().min().map(|at| at.max(self.now))
     }
 
@@ -345,17 +451,21 @@ impl Simulation {
         }
     }
 
-    fn describe(&mut self) -> String {
-        let running: Vec<usize> = (0..self.nodes.len()).filter(|index| self.nodes[*index].engine.is_some()).collect();
+    /// How all running nodes are, a line each.
+    pub fn describe(&mut self) -> String {
+        let running: Vec<usize> = (0..self.nodes.len())
+            .filter(|index| self.nodes[*index].engine.is_some() && !self.is_paused(*index))
+            .collect();
         running
             .into_iter()
             .map(|index| {
                 let status = self.status(index);
                 format!(
-                    "node {index}: {} {} links {} notices {:?} sales {:?} custody {:?}\n",
+                    "node {index}: {} {} uplink {:?} links {:?} notices {:?} sales {:?} custody {:?}\n",
                     status.role,
                     status.stall,
-                    status.peers.len(),
+                    status.uplink.up,
+                    status.peers.iter().map(|peer| self.number(&peer.device)).collect::<Vec<_>>(),
                     status.notices,
                     status.sales,
                     status.custody
@@ -364,15 +474,24 @@ impl Simulation {
             .collect()
     }
 
+    /// The node whose key is written so.
+    fn number(&self, device: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id().to_string() == device)
+    }
+
     /// Asks a node, and gets its answer.
     pub fn ask(&mut self, index: usize, request: Request) -> Answer {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.input(index, Input::Request(id, request));
-        self.answers.remove(&id).unwrap_or(Answer::Failed(Failure::new(
-            stallmesh_node::engine::FailureCode::EUnavailable,
-            "the node is not running",
-        )))
+        self.answers
+            .remove(&id)
+            .unwrap_or(Answer::Failed(Failure::new(FailureCode::EUnavailable, "the node is not running")))
+    }
+
+    /// How many links a node has.
+    pub fn status_of_links(&mut self, index: usize) -> usize {
+        self.status(index).peers.len()
     }
 
     /// A node's status.
@@ -381,162 +500,5 @@ impl Simulation {
             Answer::Status(status) => *status,
             other => panic!("status: {other:?}"),
         }
-    }
-
-    /// Makes an invite at the hub.
-    pub fn invite_text(&mut self, stall: &str) -> Answer {
-        let role = if stall.is_empty() { "gateway" } else { "stall" };
-        let order = InviteOrder {
-            role: role.into(),
-            stall: stall.into(),
-            name: format!("{role} {stall}").trim_end().to_owned(),
-            expires_ms: 24 * 3_600_000,
-            valid_ms: self.certificates_ms,
-        };
-        self.ask(0, Request::CreateInvite(order))
-    }
-
-    /// Makes an invite at the hub and starts to join with it.
-    pub fn invite(&mut self, index: usize, stall: &str) {
-        let Answer::Invite(invite) = self.invite_text(stall) else { panic!("no invite") };
-        let answer = self.ask(index, Request::Join { invite, name: String::new() });
-        assert_eq!(answer, Answer::Done);
-    }
-
-    /// A market of one gateway (node 1, with the uplink) and stalls (from node 2 on), all members.
-    pub fn market(seed: u64, stalls: usize) -> Self {
-        Self::market_for(seed, stalls, 48 * 3_600_000)
-    }
-
-    /// The same with certificates that are valid for so many milliseconds.
-    pub fn market_for(seed: u64, stalls: usize, certificates_ms: u64) -> Self {
-        let mut simulation = Simulation::new(seed);
-        simulation.certificates_ms = certificates_ms;
-        let gateway = simulation.add();
-        simulation.uplink(gateway, true);
-        simulation.invite(gateway, "");
-        for number in 1..=stalls {
-            let index = simulation.add();
-            simulation.invite(index, &format!("stall-{number}"));
-        }
-        let last = simulation.nodes.len();
-        simulation.until("everybody joins", 120_000, |simulation| {
-            (1..last).all(|index| simulation.status(index).role != "none")
-        });
-        for index in 2..last {
-            simulation.publish(index);
-        }
-        simulation.until("everybody has every catalog", 120_000, |simulation| {
-            (1..last).all(|index| match simulation.ask(index, Request::CatalogCounts) {
-                Answer::CatalogCounts(counts) => counts.len() == stalls,
-                _ => false,
-            })
-        });
-        simulation
-    }
-
-    /// Publishes three products of a stall.
-    pub fn publish(&mut self, index: usize) {
-        self.publish_at(index, 50);
-    }
-
-    /// Publishes three products of a stall, at prices that end so.
-    pub fn publish_at(&mut self, index: usize, cents: u64) {
-        let products = (1..=3_u64)
-            .map(|number| ProductView {
-                sku: format!("P{number}"),
-                name: format!("Product {number} of node {index}"),
-                price: 100 * number + cents,
-                taxes: vec!["standard".into()],
-                unit: "piece".into(),
-                ..ProductView::default()
-            })
-            .collect();
-        assert_eq!(self.ask(index, Request::PublishProducts(products)), Answer::Done);
-    }
-
-    /// Records a sale.
-    pub fn sell(&mut self, index: usize, key: &str) -> SaleView {
-        match self.try_sell(index, key, 1) {
-            Answer::Sale(sale) => sale,
-            other => panic!("node {index} could not sell: {other:?}"),
-        }
-    }
-
-    /// Asks to record a sale of some units of the second product.
-    pub fn try_sell(&mut self, index: usize, key: &str, quantity: u64) -> Answer {
-        let card = key.len().is_multiple_of(2);
-        let tender = OrderTender {
-            kind: if card { TenderKind::Card } else { TenderKind::Cash },
-            amount: None,
-            token: if card { "tok_visa_4242".into() } else { String::new() },
-            given: None,
-        };
-        let line = OrderLine { sku: "P2".into(), quantity: quantity.to_string(), price: None };
-        let order = SaleOrder {
-            idempotency_key: key.into(),
-            lines: vec![line],
-            tenders: vec![tender],
-            operator: "Ada".into(),
-            note: "MARKER-clear-text-note".into(),
-            rehearsal: false,
-        };
-        self.ask(index, Request::RecordSale(order))
-    }
-
-    /// Closes a batch at the hub, or says what it would be.
-    pub fn settle(&mut self, dry_run: bool) -> SettlementView {
-        match self.ask(0, Request::Settle { dry_run }) {
-            Answer::Settlement(settlement) => settlement,
-            other => panic!("settle: {other:?}"),
-        }
-    }
-
-    /// The whole export of a node.
-    pub fn export(&mut self, index: usize) -> Vec<u8> {
-        let (mut file, mut cursor) = (Vec::new(), Vec::new());
-        loop {
-            match self.ask(index, Request::Export { cursor }) {
-                Answer::Export { bytes, cursor: next } => {
-                    file.extend(bytes);
-                    if next.is_empty() {
-                        return file;
-                    }
-                    cursor = next;
-                }
-                other => panic!("export: {other:?}"),
-            }
-        }
-    }
-
-    /// Why something is, or isn't, here.
-    pub fn explain(&mut self, index: usize, subject: ExplainSubject) -> ExplainView {
-        match self.ask(index, Request::Explain(subject)) {
-            Answer::Explain(view) => view,
-            other => panic!("explain: {other:?}"),
-        }
-    }
-
-    /// Reasons of what stands in suspense at the hub.
-    pub fn suspense(&mut self) -> BTreeSet<String> {
-        self.settle(true).suspense.into_iter().map(|row| row.reason).collect()
-    }
-}
-
-/// The terms of every simulated market.
-pub fn market_order() -> MarketOrder {
-    MarketOrder {
-        name: "Simulated market".into(),
-        currency: "EUR".into(),
-        epoch: 1,
-        hub_name: "Hub".into(),
-        valid_ms: 90 * 24 * 3_600_000,
-        policy: PolicyView {
-            fee_rate: "5".into(),
-            prices_include_tax: true,
-            tax_rates: vec![("standard".into(), "20".into())],
-            carriers: 3,
-            card_floor_limit: 0,
-        },
     }
 }

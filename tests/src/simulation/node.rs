@@ -1,78 +1,12 @@
 //! One simulated device: its disk, its keys, and its process while it runs.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use stallmesh_node::engine::{Engine, Identity, MarketOrder, Now, Settings, create_market};
 use stallmesh_node::link::LinkEvent;
-use stallmesh_node::store::{Batch, Direction, MemoryStore, Pairs, Store, StoreError, Table};
 use stallmesh_protocol::DeviceId;
 use stallmesh_protocol::seal::SealKey;
 use stallmesh_protocol::sign::DeviceKey;
 
-use super::Witness;
-
-/// A disk that outlives its process.
-#[derive(Clone, Debug, Default)]
-pub struct Disk {
-    store: Rc<RefCell<MemoryStore>>,
-    /// Sees what is written.
-    witness: Option<Witness>,
-}
-
-impl Disk {
-    /// A copy of all that is on it now: yesterday's backup, or a cloned card.
-    pub fn copy(&self) -> Disk {
-        Disk { store: Rc::new(RefCell::new(self.store.borrow().reopened())), witness: self.witness.clone() }
-    }
-
-    pub(super) fn watch(&mut self, witness: &Witness) {
-        self.witness = Some(witness.clone());
-    }
-
-    /// Makes the next commit fail as a full disk does.
-    pub fn fail_next_commit(&self) {
-        self.store.borrow_mut().fail_next_commit();
-    }
-
-    /// Whether a run of bytes stands anywhere on it.
-    pub fn contains(&self, needle: &[u8]) -> bool {
-        let store = self.store.borrow();
-        Table::ALL.into_iter().any(|table| {
-            store.scan(table, &[], &[0xff; 129], usize::MAX, Direction::Forward).unwrap_or_default().iter().any(
-                |(key, value)| {
-                    [key, value].iter().any(|bytes| bytes.windows(needle.len()).any(|window| window == needle))
-                },
-            )
-        })
-    }
-}
-
-impl Store for Disk {
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.borrow().get(table, key)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        from: &[u8],
-        to: &[u8],
-        limit: usize,
-        direction: Direction,
-    ) -> Result<Pairs, StoreError> {
-        self.store.borrow().scan(table, from, to, limit, direction)
-    }
-
-    fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let watched = self.witness.is_some().then(|| batch.clone());
-        self.store.borrow_mut().commit(batch)?;
-        if let (Some(witness), Some(batch)) = (&self.witness, watched) {
-            witness.commit(&batch);
-        }
-        Ok(())
-    }
-}
+use super::{Disk, Medium, Witness};
 
 /// A device.
 pub struct SimNode {
@@ -86,6 +20,8 @@ pub struct SimNode {
     pub engine: Option<Engine<Disk>>,
     /// How far its wall clock is off, in milliseconds.
     pub clock_error: i64,
+    /// Where its wall clock stands still.
+    pub clock_stands_at: Option<u64>,
     /// The market's root key, at the hub.
     pub root: Option<DeviceId>,
     /// The key itself, with the organiser.
@@ -113,15 +49,16 @@ pub(super) fn draw(random: &mut u64) -> [u8; 32] {
 }
 
 impl SimNode {
-    pub(super) fn device(random: &mut u64, settings: Settings) -> Self {
+    pub(super) fn device(random: &mut u64, media: bool, settings: Settings) -> Self {
         let identity =
             Identity { device: DeviceKey::from_seed(&draw(random)), seal_secret: draw(random), opening_secret: None };
         SimNode {
-            disk: Disk::default(),
+            disk: if media { Disk::on(Medium::default()) } else { Disk::default() },
             identity,
             settings,
             engine: None,
             clock_error: 0,
+            clock_stands_at: None,
             root: None,
             root_key: None,
             holds_root_key: false,
@@ -132,21 +69,24 @@ impl SimNode {
         }
     }
 
-    pub(super) fn hub(random: &mut u64, wall_ms: u64, order: &MarketOrder) -> Self {
-        let mut node = Self::device(random, Settings { uplink_addresses: vec!["hub:0".into()], ..Settings::default() });
+    pub(super) fn hub(random: &mut u64, media: bool, wall_ms: u64, order: &MarketOrder) -> Self {
+        let mut node =
+            Self::device(random, media, Settings { uplink_addresses: vec!["hub:0".into()], ..Settings::default() });
         node.identity.opening_secret = Some(draw(random));
         let root = DeviceKey::from_seed(&draw(random));
         let recovery = SealKey::from_secret(&draw(random)).map(|key| key.public()).unwrap_or_default();
         let now = Now { monotonic_ms: 0, wall_ms };
+        assert!(node.disk.open().is_ok(), "a new disk");
         let created = create_market(node.disk.clone(), order, &node.identity, &root, recovery, draw(random), now);
         assert!(created.is_ok(), "{created:?}");
+        node.disk.close();
         node.root = Some(root.id());
         node.root_key = Some(root);
         node
     }
 
     pub(super) fn puppet(identity: Identity) -> Self {
-        let mut node = Self::device(&mut 1, Settings::default());
+        let mut node = Self::device(&mut 1, false, Settings::default());
         (node.identity, node.inbox) = (identity, Some(Vec::new()));
         node
     }
@@ -156,16 +96,20 @@ impl SimNode {
         self.identity.device.id()
     }
 
-    pub(super) fn now(&self, now: u64, opening: u64) -> Now {
-        Now { monotonic_ms: now, wall_ms: (opening + now).saturating_add_signed(self.clock_error) }
+    pub(crate) fn now(&self, now: u64, opening: u64) -> Now {
+        let wall_ms = (opening + now).saturating_add_signed(self.clock_error);
+        Now { monotonic_ms: now, wall_ms: self.clock_stands_at.unwrap_or(wall_ms) }
     }
 
     pub(super) fn start(&mut self, random: &mut u64, now: u64, opening: u64, witness: &Witness) {
         self.died = None;
-        self.disk.watch(witness);
+        self.disk.watch(witness, self.id());
         let seed = self.next_seed.take().unwrap_or_else(|| draw(random));
-        let opened =
-            Engine::open(self.disk.clone(), self.identity.clone(), self.settings.clone(), seed, self.now(now, opening));
+        let opened = self.disk.open().map_err(|error| error.to_string()).and_then(|()| {
+            let (identity, settings) = (self.identity.clone(), self.settings.clone());
+            Engine::open(self.disk.clone(), identity, settings, seed, self.now(now, opening))
+                .map_err(|error| error.to_string())
+        });
         match opened {
             Ok(mut engine) => {
                 if let Some(key) = self.root_key.clone().filter(|_| self.holds_root_key) {
@@ -173,20 +117,22 @@ impl SimNode {
                 }
                 self.engine = Some(engine);
             }
-            Err(error) => self.died = Some(error.to_string()),
+            Err(error) => {
+                self.died = Some(error);
+                self.disk.close();
+            }
         }
     }
 
     pub(super) fn kill(&mut self) {
         self.engine = None;
         // What the process had not committed is gone with it; the disk itself works again.
-        let disk = self.disk.store.borrow().reopened();
-        *self.disk.store.borrow_mut() = disk;
+        self.disk.close();
     }
 
-    pub(super) fn due(&self, now: u64) -> Option<u64> {
+    pub(super) fn due(&self) -> Option<u64> {
         // An engine that is due at once, again and again, still lets a millisecond pass.
-        self.engine.as_ref()?.poll_timeout().map(|at| at.max(now).max(self.ticked_at + 1))
+        self.engine.as_ref()?.poll_timeout().map(|at| at.max(self.ticked_at + 1))
     }
 
     pub(super) fn ticked(&mut self, now: u64) {

@@ -133,6 +133,13 @@ impl Simulation {
     }
 }
 
+impl Beliefs {
+    /// Where they differ from others, in words.
+    pub fn differs_from(&self, other: &Beliefs) -> String {
+        describe_difference(&[1, 2], &[self.clone(), other.clone()])
+    }
+}
+
 fn describe_difference(nodes: &[usize], beliefs: &[Beliefs]) -> String {
     let mut lines = String::new();
     let Some(first) = beliefs.first() else { return lines };

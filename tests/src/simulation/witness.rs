@@ -7,9 +7,11 @@ use std::rc::Rc;
 use prost::Message;
 use stallmesh_node::link::Channel;
 use stallmesh_node::store::{Batch, Table};
+use stallmesh_protocol::codec::Reader;
+use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::hash::{Domain, hash};
-use stallmesh_protocol::page::Page;
-use stallmesh_protocol::{DeviceId, Hash, LogId, LogName, MarketId, wire};
+use stallmesh_protocol::page::{Page, take_entry};
+use stallmesh_protocol::{DeviceId, Hash, Lane, LogId, LogName, MarketId, wire};
 
 use super::Simulation;
 
@@ -30,9 +32,60 @@ struct Seen {
     pages: BTreeSet<Hash>,
     /// Own entries that left a device before they were on its disk.
     hasty: Vec<DeviceId>,
+    /// Lanes by log.
+    lanes: BTreeMap<LogId, Lane>,
+    /// Sealed entries that were once on a hub's disk.
+    received: BTreeSet<Key>,
+    hubs: BTreeSet<DeviceId>,
+    /// Sealed entries that were deleted from a disk although no hub had had them.
+    dropped: Vec<(DeviceId, Key)>,
+    /// What devices said that they hold for others.
+    custody: BTreeMap<DeviceId, BTreeSet<Promise>>,
+    /// The ciphertext of each sealed part, by its position, number and tag.
+    ciphertexts: BTreeMap<(Key, u8, [u8; 32]), Hash>,
+    /// Two ciphertexts under one key stream.
+    reused: Vec<Key>,
+}
+
+/// An entry, as stores name it: log, sequence and the first bytes of its hash.
+pub type Key = (LogId, u64, [u8; 8]);
+
+/// Entries that a device said it holds for others: from a sequence up to an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Promise {
+    /// In which log.
+    pub log: LogId,
+    /// The first.
+    pub from: u64,
+    /// The last.
+    pub to: Key,
+}
+
+/// Reads the key under which a store keeps an entry.
+pub fn entry_key(key: &[u8]) -> Option<Key> {
+    let log = LogId::try_from(key.get(..32)?).ok()?;
+    let sequence = u64::from_be_bytes(key.get(32..40)?.try_into().ok()?);
+    Some((log, sequence, key.get(40..48)?.try_into().ok()?))
 }
 
 impl Seen {
+    /// A sealed entry is written: hash, hash of the one before, and the entry as pages have it.
+    fn sealed(&mut self, key: Key, value: &[u8]) {
+        let mut reader = Reader::new(value.get(64..).unwrap_or_default());
+        let Ok(entry) = take_entry(&mut reader, key.1, 0, [0; 8]) else { return };
+        if entry.payload.key.is_none() {
+            return;
+        }
+        for part in Part::ALL {
+            let Some(bytes) = entry.payload.bytes(part) else { continue };
+            let Some(tag) = bytes.get(..32).and_then(|tag| tag.try_into().ok()) else { continue };
+            let ciphertext = hash(Domain::Blob, bytes);
+            if *self.ciphertexts.entry((key, part as u8, tag)).or_insert(ciphertext) != ciphertext {
+                self.reused.push(key);
+            }
+        }
+    }
+
     fn entry(&mut self, log: LogId, sequence: u64, hash: Hash) {
         let first = *self.entries.entry((log, sequence)).or_insert(hash);
         if first != hash {
@@ -48,22 +101,39 @@ impl Witness {
         self.0.borrow_mut().dishonest.insert(device);
     }
 
-    /// A disk is about to keep these writes.
-    pub(super) fn commit(&self, batch: &Batch) {
+    /// A device is a hub: what its disk holds was received.
+    pub(super) fn trust_hub(&self, device: DeviceId) {
+        self.0.borrow_mut().hubs.insert(device);
+    }
+
+    /// A disk keeps these writes.
+    pub(super) fn commit(&self, owner: DeviceId, batch: &Batch) {
         let mut seen = self.0.borrow_mut();
         for (key, value) in batch.range(Table::Logs, &[], &[0xff; 129]) {
             let author = value.and_then(|value| DeviceId::try_from(value.get(..32)?).ok());
-            if let (Ok(log), Some(author)) = (LogId::try_from(key), author) {
+            let lane = value.and_then(|value| value.get(48..52)?.try_into().ok()).map(u32::from_be_bytes);
+            if let (Ok(log), Some(author), Some(lane)) = (LogId::try_from(key), author, lane) {
                 seen.authors.insert(log, author);
+                seen.lanes.insert(log, Lane(lane));
             }
         }
         for (key, value) in batch.range(Table::Entries, &[], &[0xff; 129]) {
-            let position = key.split_at_checked(32);
-            let hash = value.and_then(|value| Hash::try_from(value.get(..32)?).ok());
-            if let (Some((log, rest)), Some(hash)) = (position, hash)
-                && let (Ok(log), Some(Ok(sequence))) = (LogId::try_from(log), rest.get(..8).map(TryInto::try_into))
-            {
-                seen.entry(log, u64::from_be_bytes(sequence), hash);
+            let Some(key) = entry_key(key) else { continue };
+            let sealed = seen.lanes.get(&key.0).is_some_and(|lane| lane.is_sealed());
+            match value {
+                Some(value) => {
+                    if let Some(hash) = value.get(..32).and_then(|hash| Hash::try_from(hash).ok()) {
+                        seen.entry(key.0, key.1, hash);
+                    }
+                    if sealed {
+                        seen.sealed(key, value);
+                        if seen.hubs.contains(&owner) {
+                            seen.received.insert(key);
+                        }
+                    }
+                }
+                None if sealed && !seen.received.contains(&key) => seen.dropped.push((owner, key)),
+                None => {}
             }
         }
     }
@@ -77,6 +147,9 @@ impl Witness {
         frame: &[u8],
         holds: impl Fn(&LogId, u64, &Hash) -> bool,
     ) {
+        if let Some(custody) = custody_in(channel, frame) {
+            self.promises(market, sender, &custody);
+        }
         for (log, bytes) in pages_of(channel, frame) {
             let id = log.id(market);
             let Ok(page) = Page::decode(&bytes) else { continue };
@@ -98,6 +171,71 @@ impl Witness {
         }
     }
 
+    /// A device says what it holds for others.
+    pub(super) fn promises(&self, market: &MarketId, sender: DeviceId, custody: &wire::Custody) {
+        let mut seen = self.0.borrow_mut();
+        let promised = seen.custody.entry(sender).or_default();
+        for intervals in &custody.logs {
+            let Some(log) = intervals.log.as_ref().and_then(wire::LogName::to_domain) else { continue };
+            for interval in &intervals.intervals {
+                let prefix = interval.hash.get(..8).and_then(|hash| hash.try_into().ok()).unwrap_or_default();
+                let log = log.id(market);
+                promised.insert(Promise { log, from: interval.from, to: (log, interval.to, prefix) });
+            }
+        }
+    }
+
+    /// What a device said that it holds for others, and whose end no hub has had yet.
+    pub fn promised(&self, device: &DeviceId) -> Vec<Promise> {
+        let seen = self.0.borrow();
+        let promised = seen.custody.get(device).into_iter().flatten();
+        promised.filter(|promise| !seen.received.contains(&promise.to)).copied().collect()
+    }
+
+    /// What a device said no longer binds it: its disk is gone.
+    pub fn release(&self, device: &DeviceId) {
+        self.0.borrow_mut().custody.remove(device);
+    }
+
+    /// Whether an entry was once on a hub's disk.
+    pub fn was_received(&self, key: &Key) -> bool {
+        self.0.borrow().received.contains(key)
+    }
+
+    /// Whether a device is one of which a test says that it cheats.
+    pub fn distrusts(&self, device: &DeviceId) -> bool {
+        self.0.borrow().dishonest.contains(device)
+    }
+
+    /// Positions that an honest device signed twice.
+    pub fn signed_twice(&self) -> Vec<(DeviceId, (LogId, u64))> {
+        let seen = self.0.borrow();
+        let twice = seen.twice.iter().filter(|(author, _)| !seen.dishonest.contains(author));
+        twice.map(|(author, at)| (*author, *at)).collect()
+    }
+
+    /// Devices whose entries left them before they were on their disk.
+    pub fn hasty(&self) -> Vec<DeviceId> {
+        self.0.borrow().hasty.clone()
+    }
+
+    /// Sealed entries that an honest device let go of before a hub had them.
+    pub fn dropped(&self) -> Vec<(DeviceId, Key)> {
+        let seen = self.0.borrow();
+        seen.dropped.iter().filter(|(owner, _)| !seen.dishonest.contains(owner)).copied().collect()
+    }
+
+    /// Positions of which two ciphertexts share a key stream.
+    pub fn reused_key_streams(&self) -> Vec<Key> {
+        self.0.borrow().reused.clone()
+    }
+
+    /// From here on whoever runs the simulation looks by himself.
+    pub fn stand_down(&self) {
+        let mut seen = self.0.borrow_mut();
+        (seen.twice, seen.hasty) = (BTreeMap::new(), Vec::new());
+    }
+
     /// How many positions were seen.
     pub fn positions(&self) -> usize {
         self.0.borrow().entries.len()
@@ -113,6 +251,13 @@ impl Witness {
         let cheats: Vec<_> = seen.twice.iter().filter(|(author, _)| !seen.dishonest.contains(author)).collect();
         assert!(cheats.is_empty(), "honest devices signed a position twice: {cheats:?}");
         assert!(seen.hasty.is_empty(), "entries left before their commit: {:?}", seen.hasty);
+    }
+}
+
+fn custody_in(channel: Channel, frame: &[u8]) -> Option<wire::Custody> {
+    match wire::Frame::decode(frame).ok().filter(|_| channel != Channel::Join)?.body? {
+        wire::frame::Body::Custody(custody) => Some(custody),
+        _ => None,
     }
 }
 

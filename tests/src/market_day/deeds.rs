@@ -1,0 +1,263 @@
+//! What people do on a market day.
+
+use stallmesh_node::engine::{
+    Answer, DelegateOrder, FailureCode, OrderLine, OrderTender, PolicyView, Request, SaleOrder, SaleView,
+    SettlementView, TenderKind,
+};
+use stallmesh_node::store::{Direction, Store, Table};
+use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogName};
+
+use super::invariants::{Broken, Invariant};
+use super::plan::Deed;
+use super::truth::Sold;
+use super::{Day, Later, Rare};
+use crate::simulation::{Key, entry_key, market_order};
+
+impl Day {
+    pub(super) fn carry_out(&mut self, deed: &Deed) -> Result<(), Broken> {
+        match deed {
+            Deed::Join { device, stall } => self.join(*device, stall),
+            Deed::Delegate { owner, helper, valid_ms } => self.delegate(*owner, *helper, *valid_ms),
+            Deed::Sell { device, quantity, again } => return self.sell(*device, *quantity, *again),
+            Deed::Publish { device, cents } => {
+                if self.runs(*device) && self.simulation.status(*device).role == "stall" {
+                    self.simulation.publish_at(*device, *cents);
+                }
+            }
+            Deed::SetFee { percent } => {
+                let policy = PolicyView { fee_rate: percent.to_string(), ..market_order().policy };
+                self.simulation.ask(0, Request::SetPolicy(policy));
+            }
+            Deed::Revoke { device } => self.revoke(*device),
+            Deed::Raise { device } => {
+                let device = self.simulation.nodes[*device].id();
+                self.simulation.ask(0, Request::Raise { device });
+            }
+            Deed::Settle => return self.settle().map(|_| ()),
+        }
+        Ok(())
+    }
+
+    /// Whether a node answers.
+    pub(super) fn runs(&self, device: usize) -> bool {
+        self.simulation.nodes[device].engine.is_some() && !self.simulation.is_paused(device)
+    }
+
+    fn join(&mut self, device: usize, stall: &str) {
+        // The organiser prints it at the hub; who has no hub to ask comes back later.
+        let Answer::Invite(invite) = self.simulation.invite_text(stall) else { return };
+        let state = &mut self.truth.devices[device];
+        (state.wanted, state.stall, state.invite) = (true, stall.to_owned(), Some(invite.clone()));
+        if self.simulation.nodes[device].engine.is_none() {
+            self.simulation.start(device);
+        }
+        self.simulation.ask(device, Request::Join { invite, name: String::new() });
+        if device == 1 {
+            self.simulation.uplink(1, true);
+        }
+    }
+
+    fn delegate(&mut self, owner: usize, helper: usize, valid_ms: u64) {
+        if !self.runs(owner) || self.simulation.status(owner).role != "stall" {
+            return;
+        }
+        let Answer::Invite(market) = self.simulation.invite_text("") else { return };
+        let stall = self.truth.devices[owner].stall.clone();
+        let state = &mut self.truth.devices[helper];
+        (state.wanted, state.stall, state.owner) = (true, stall.clone(), Some(owner));
+        self.simulation.start(helper);
+        self.simulation.ask(helper, Request::AskToJoin { market, name: "helper".into(), stall });
+        let order = DelegateOrder {
+            device: self.simulation.nodes[helper].id(),
+            seal_key: self.simulation.status(helper).seal_key,
+            name: format!("helper {helper}"),
+            scopes: ["sell", "relay", "signal"].map(str::to_owned).into(),
+            valid_ms,
+        };
+        self.simulation.ask(owner, Request::Delegate(order));
+    }
+
+    fn revoke(&mut self, device: usize) {
+        let id = self.simulation.nodes[device].id();
+        let answer = self.simulation.ask(0, Request::Revoke { device: id, reason: "lost".into() });
+        if answer == Answer::Done {
+            self.truth.devices[device].revoked = true;
+            if self.simulation.nodes[device].engine.is_some() && self.simulation.status_of_links(device) == 0 {
+                self.reached.insert(Rare::RevokedUnheard);
+            }
+        }
+    }
+
+    pub(super) fn sell(&mut self, device: usize, quantity: u64, again: bool) -> Result<(), Broken> {
+        if self.simulation.nodes[device].engine.is_none() {
+            return Ok(());
+        }
+        let state = &mut self.truth.devices[device];
+        state.asked += 1;
+        let card = state.asked.is_multiple_of(3);
+        let order = SaleOrder {
+            idempotency_key: format!("{device}-{}", state.asked),
+            lines: vec![OrderLine { sku: "P2".into(), quantity: quantity.to_string(), price: None }],
+            tenders: vec![OrderTender {
+                kind: if card { TenderKind::Card } else { TenderKind::Cash },
+                amount: None,
+                token: if card { "tok_visa_4242".into() } else { String::new() },
+                given: None,
+            }],
+            operator: "Ada".into(),
+            note: String::new(),
+            rehearsal: false,
+        };
+        match self.simulation.ask(device, Request::RecordSale(order.clone())) {
+            Answer::Sale(sale) => {
+                self.acknowledged(device, &sale)?;
+                if again {
+                    self.reached.insert(Rare::AskedTwice);
+                    let second = self.simulation.ask(device, Request::RecordSale(order));
+                    match second {
+                        Answer::Sale(second) if second.entry == sale.entry => {}
+                        Answer::Failed(failure) if failure.code == FailureCode::EUnavailable => {}
+                        other => {
+                            return Err(Broken::new(Invariant::PostedOnce, format!("asked twice: {other:?}")));
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Answer::Failed(failure) => {
+                self.reached.insert(Rare::Refused);
+                match failure.code {
+                    FailureCode::EUnavailable
+                    | FailureCode::EStorageFull
+                    | FailureCode::ENotMember
+                    | FailureCode::ENotFound
+                    | FailureCode::EScope => Ok(()),
+                    _ => Err(Broken::new(Invariant::KeepsSelling, format!("node {device}: {failure:?}"))),
+                }
+            }
+            other => Err(Broken::new(Invariant::KeepsSelling, format!("node {device}: {other:?}"))),
+        }
+    }
+
+    fn acknowledged(&mut self, device: usize, sale: &SaleView) -> Result<(), Broken> {
+        let Some(entry) = self.entry_of(device, &sale.entry) else {
+            let what = format!("node {device} acknowledged {} and its disk has no such entry", sale.entry);
+            return Err(Broken::new(Invariant::NothingLost, what));
+        };
+        let sold = Sold { device, entry, total: sale.total, at: self.simulation.now };
+        self.truth.sales.insert(sale.sale.to_string(), sold);
+        Ok(())
+    }
+
+    /// The entry at `author/incarnation/lane/sequence` on a node's disk.
+    fn entry_of(&self, device: usize, text: &str) -> Option<Key> {
+        let mut parts = text.split('/');
+        let author: [u8; 32] = hex::decode(parts.next()?).ok()?.try_into().ok()?;
+        let incarnation: [u8; 16] = hex::decode(parts.next()?).ok()?.try_into().ok()?;
+        let sequence: u64 = parts.nth(1)?.parse().ok()?;
+        let log = LogName {
+            author: DeviceId::from_bytes(author),
+            incarnation: Incarnation::from_bytes(incarnation),
+            lane: Lane::SALES,
+        };
+        let from = [log.id(&self.simulation.market_id()).as_bytes().as_slice(), &sequence.to_be_bytes()].concat();
+        let to = [from.as_slice(), &[0xff; 9]].concat();
+        let found = self.simulation.nodes[device].disk.scan(Table::Entries, &from, &to, 1, Direction::Forward).ok()?;
+        entry_key(&found.first()?.0)
+    }
+
+    /// Closes a batch, and holds it against what is known.
+    pub(super) fn settle(&mut self) -> Result<Option<SettlementView>, Broken> {
+        let settled = match self.simulation.ask(0, Request::Settle { dry_run: false }) {
+            Answer::Settlement(settled) => settled,
+            // The hub is down, or its disk has just failed: what it closed is found when it is back.
+            _ => return Ok(None),
+        };
+        if settled.number > 1 {
+            self.reached.insert(Rare::SecondBatch);
+        }
+        if !settled.suspense.is_empty() {
+            self.reached.insert(Rare::Suspense);
+        }
+        self.check_settlement(&settled)?;
+        Ok(Some(settled))
+    }
+
+    pub(super) fn start(&mut self, device: usize) -> Result<(), Broken> {
+        self.truth.devices[device].starts = false;
+        if self.truth.devices[device].gone || self.simulation.nodes[device].engine.is_some() {
+            return Ok(());
+        }
+        if let Some(medium) = self.simulation.nodes[device].disk.medium() {
+            if medium.is_off() {
+                let dice = &mut self.dice;
+                medium.lose_unsynced(|| dice.roll());
+                medium.power_on();
+            }
+            if let Some(writes) = self.truth.devices[device].cut_again.take() {
+                medium.cut_after(writes);
+            }
+        }
+        self.simulation.start(device);
+        let node = &self.simulation.nodes[device];
+        if let Some(reason) = node.died.clone() {
+            let cut = node.disk.medium().is_some_and(|medium| medium.is_off());
+            let full = reason.contains("full");
+            if cut || full || reason.contains("the disk said no") {
+                let after = self.dice.magnitude(1_000, 60_000);
+                self.truth.devices[device].starts = true;
+                self.later(after, Later::Start(device));
+                return Ok(());
+            }
+            // Its owner moves the damaged file away, and lets it fetch what neighbours hold.
+            if self.truth.devices[device].lost_before == 0 {
+                let what = format!("node {device}'s store was not to be hurt, and can't be opened: {reason}");
+                return Err(Broken::new(Invariant::NothingLost, what));
+            }
+            self.replace_disk(device);
+        }
+        self.kept_its_word(device)?;
+        let state = &self.truth.devices[device];
+        if let Some(invite) = state.invite.clone().filter(|_| device != 0)
+            && self.runs(device)
+            && self.simulation.status(device).role == "none"
+        {
+            self.simulation.ask(device, Request::Join { invite, name: String::new() });
+        }
+        Ok(())
+    }
+
+    /// A device gets an empty disk.
+    pub(super) fn replace_disk(&mut self, device: usize) {
+        self.reached.insert(Rare::Wiped);
+        self.simulation.kill(device);
+        self.forget_word(device);
+        self.simulation.nodes[device].disk = self.simulation.empty_disk();
+        self.simulation.start(device);
+        let state = self.truth.devices[device].clone();
+        if let Some(invite) = state.invite {
+            self.simulation.ask(device, Request::Join { invite, name: String::new() });
+        }
+        if state.owner.is_some()
+            && let Answer::Invite(market) = self.simulation.invite_text("")
+        {
+            let ask = Request::AskToJoin { market, name: "helper".into(), stall: state.stall };
+            self.simulation.ask(device, ask);
+        }
+    }
+
+    /// What a device had acknowledged so far, its disk need not hold any more.
+    pub(super) fn forget_word(&mut self, device: usize) {
+        self.truth.devices[device].lost_before = self.simulation.now + 1;
+        let id = self.simulation.nodes[device].id();
+        self.simulation.witness.release(&id);
+    }
+
+    /// A device never comes back.
+    pub(super) fn lose(&mut self, device: usize) {
+        if !self.truth.devices[device].gone {
+            self.truth.devices[device].gone = true;
+            self.simulation.kill(device);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The end of a day: faults cease, and within a bound that follows from the market's size everything is where it belongs.
+
+use stallmesh_node::engine::{Answer, Request};
+
+use super::invariants::{Broken, Invariant};
+use super::{Day, Rare};
+use crate::simulation::{Beliefs, Conditions, SILENCE_MS};
+
+/// The longest back-off of a dialler in the market.
+const BACKOFF_MAX_MS: u64 = 30_000;
+/// The longest back-off of a dialler that looks for a hub, and its patience with one that doesn't answer.
+const HUB_BACKOFF_MAX_MS: u64 = 3_000;
+/// After a refusal without a time it is tried again.
+const REFUSED_MS: u64 = 5_000;
+/// Between two checkpoints.
+const CHECKPOINT_MS: u64 = 2_000;
+/// A page travels, is verified, and is asked on from.
+const PAGE_MS: u64 = 30;
+/// How often it is looked whether all is well.
+const LOOK_MS: u64 = 5_000;
+
+impl Day {
+    /// How long healing may take: links are noticed as dead, and made again; what is missing travels, page by page, over
+    /// as many links as there are nodes in a row; what was refused is offered again; two checkpoints cover it.
+    fn bound_ms(&self) -> u64 {
+        let nodes = self.simulation.nodes.len() as u64;
+        let sales = self.truth.sales.len() as u64;
+        let entries = 40 * nodes + 2 * sales;
+        SILENCE_MS
+            + 2 * BACKOFF_MAX_MS
+            + HUB_BACKOFF_MAX_MS
+            + 2 * REFUSED_MS
+            + 3 * CHECKPOINT_MS
+            + nodes * CHECKPOINT_MS / 2
+            + entries * PAGE_MS
+    }
+
+    fn end_faults(&mut self) -> Result<(), Broken> {
+        self.later.clear();
+        let nodes = self.simulation.nodes.len();
+        self.simulation.network.usual = Conditions::default();
+        for one in 0..nodes {
+            for other in 0..nodes {
+                self.simulation.network.set_conditions(one, other, None);
+                self.simulation.network.unsilence(self.simulation.now, one, other);
+            }
+        }
+        for node in 0..nodes {
+            self.simulation.reform(node);
+            self.simulation.resume(node);
+            let state = &mut self.truth.devices[node];
+            state.cut_again = None;
+            let lied = state.lost_before > 0;
+            let sim = &mut self.simulation.nodes[node];
+            (sim.clock_error, sim.clock_stands_at) = (0, None);
+            if let Some(medium) = sim.disk.medium() {
+                medium.set_room(None);
+                if lied {
+                    medium.lie(false);
+                }
+            }
+        }
+        self.simulation.heal();
+        for node in 0..nodes {
+            let wanted = self.truth.devices[node].wanted && !self.truth.devices[node].gone;
+            // A cut or a failing sync that hasn't struck yet, may still: its owner starts it again.
+            for _ in 0..4 {
+                if wanted && self.simulation.nodes[node].engine.is_none() {
+                    self.start(node)?;
+                }
+            }
+        }
+        self.simulation.uplink(1, true);
+        Ok(())
+    }
+
+    pub(super) fn heal(&mut self) -> Result<(), Broken> {
+        self.end_faults()?;
+        let bound = self.bound_ms();
+        let began = self.simulation.now;
+        loop {
+            let now = self.simulation.now;
+            self.pass_until(now + LOOK_MS)?;
+            let took = self.simulation.now - began;
+            match self.is_whole() {
+                Ok(()) => {
+                    self.healed_percent = took * 100 / bound;
+                    break;
+                }
+                Err(broken) if took >= bound => return Err(broken),
+                Err(_) => {}
+            }
+        }
+        let nodes = self.simulation.nodes.len();
+        for node in 0..nodes {
+            self.i7_strangers_have_no_effect(node)?;
+        }
+        self.i1_what_survived_counts()
+    }
+
+    /// Nodes that must agree: those that run, were let in, and keep to the rules.
+    fn counted(&mut self) -> Vec<usize> {
+        (0..self.simulation.nodes.len())
+            .filter(|node| self.simulation.nodes[*node].engine.is_some() && self.truth.is_honest(*node))
+            .filter(|node| !self.truth.devices[*node].revoked && !self.truth.devices[*node].gone)
+            .filter(|node| self.truth.devices[*node].wanted)
+            .collect()
+    }
+
+    /// I6 and I13: all honest nodes believe the same, and the hub has every sale that survives.
+    fn is_whole(&mut self) -> Result<(), Broken> {
+        let counted = self.counted();
+        for (id, sale) in &self.truth.sales {
+            let received = crate::market_day::invariants::holds(&self.simulation.nodes[0].disk, &sale.entry);
+            if !received && self.holders(&sale.entry).iter().any(|node| counted.contains(node)) {
+                let what = format!("sale {id} of node {} is on {:?}", sale.device, self.holders(&sale.entry));
+                return Err(Broken::new(Invariant::Convergence, what));
+            }
+        }
+        let expired = |simulation: &mut crate::simulation::Simulation, node: usize| {
+            let id = simulation.nodes[node].id();
+            let members = simulation.members(0);
+            let state = members.into_iter().find(|member| member.device == id).map(|member| member.state);
+            state.is_none_or(|state| state != "member")
+        };
+        let mut first: Option<(usize, Beliefs)> = None;
+        for node in counted {
+            if node != 0 && expired(&mut self.simulation, node) {
+                continue;
+            }
+            let beliefs = self.simulation.beliefs(node);
+            match &first {
+                None => first = Some((node, beliefs)),
+                Some((other, known)) if *known != beliefs => {
+                    let invariant =
+                        if known.standing == beliefs.standing { Invariant::Convergence } else { Invariant::Agreement };
+                    let what = known.differs_from(&beliefs);
+                    return Err(Broken::new(invariant, format!("nodes {other} and {node}: {what}")));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// I1: what was acknowledged, and survives where it was promised to, is posted or stands in suspense.
+    fn i1_what_survived_counts(&mut self) -> Result<(), Broken> {
+        let Some(settled) = self.settle()? else {
+            return Err(Broken::new(Invariant::Convergence, "the hub doesn't settle"));
+        };
+        let export = self.simulation.export(0);
+        let recomputed = stallmesh_node::engine::recompute(export.as_slice(), Some(self.simulation.root), 2)
+            .map_err(|error| Broken::new(Invariant::SettlementOfTheSet, error.to_string()))?;
+        let known: std::collections::BTreeSet<&String> = recomputed.sales.iter().map(|sale| &sale.sale).collect();
+        let market = self.simulation.market_id();
+        let mut missing = Vec::new();
+        for (id, sale) in &self.truth.sales {
+            if known.contains(id) {
+                if self.truth.devices[sale.device].gone {
+                    self.reached.insert(Rare::Orphaned);
+                }
+                continue;
+            }
+            let state = &self.truth.devices[sale.device];
+            let own_disk = !state.gone && !state.dishonest && sale.at >= state.lost_before;
+            let carried = (0..self.simulation.nodes.len()).any(|node| {
+                let (state, id) = (&self.truth.devices[node], self.simulation.nodes[node].id());
+                let honest = self.truth.is_honest(node) && !state.gone && !state.copied;
+                let promised = self.simulation.witness.promised(&id);
+                honest
+                    && promised.iter().any(|promise| {
+                        promise.log == sale.entry.0 && (promise.from..=promise.to.1).contains(&sale.entry.1)
+                    })
+            });
+            let received = self.simulation.witness.was_received(&sale.entry);
+            if own_disk || carried || received {
+                missing.push((id.clone(), sale.device, own_disk, carried, received));
+            } else {
+                self.reached.insert(Rare::LostWithAllCopies);
+            }
+        }
+        if let Some(first) = missing.first() {
+            let what = format!("{} sales are gone, first {first:?} (market {market})", missing.len());
+            return Err(Broken::new(Invariant::NothingLost, what));
+        }
+        // What settlements have published adds up to the ledger as it stands.
+        let Answer::Ledger(ledger) = self.simulation.ask(0, Request::Ledger) else { return Ok(()) };
+        let mut published: std::collections::BTreeMap<String, i64> = Default::default();
+        for (account, sum) in &self.truth.published {
+            let account = account.split_once(' ').map_or(account.as_str(), |(_, account)| account);
+            *published.entry(account.to_owned()).or_insert(0) += sum;
+        }
+        for (account, _, sum) in &ledger.balances {
+            let said = published.get(account).copied().unwrap_or(0);
+            if said != *sum && !account.starts_with("suspense") {
+                let what = format!("{account}: statements up to {} say {said}, the ledger {sum}", settled.number);
+                return Err(Broken::new(Invariant::PostedOnce, what));
+            }
+        }
+        Ok(())
+    }
+}

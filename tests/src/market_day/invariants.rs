@@ -1,0 +1,361 @@
+//! What must hold of every market day, whatever goes wrong.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stallmesh_node::engine::{Answer, Effect, Engine, Input, Now, Request, RequestId, SettlementView, recompute};
+use stallmesh_node::hub::reconcile::Outcome as Posting;
+use stallmesh_node::store::{Direction, Store, Table};
+
+use super::{Day, Rare};
+use crate::simulation::{Disk, Key};
+
+/// Bytes of a store's file that no entry needs: redb keeps regions and a page cache of its own.
+const FILE_BYTES_SPARE: u64 = 8 * 1024 * 1024;
+/// A file may have so many bytes for each byte that it keeps.
+const FILE_BYTES_PER_BYTE: u64 = 24;
+/// Frames and timers under way for each pair of nodes.
+const UNDER_WAY_PER_PAIR: usize = 4_000;
+/// Milliseconds that a trusted time may fall over a restart: what is kept is a minute old at most, and a wall clock
+/// that had led it may be set right.
+const TIME_KEPT_MS: u64 = 61_000;
+/// Milliseconds that a member's trusted time may lead the hub's.
+const TIME_LEAD_MS: u64 = 60_000;
+
+/// The invariants, as docs/reliability.md numbers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Invariant {
+    /// I1: an acknowledged sale is never lost while its disk, an honest carrier that acknowledged it, or the hub is there.
+    NothingLost,
+    /// I2: a sale is posted at most once.
+    PostedOnce,
+    /// I3: the ledger sums to zero in each currency.
+    SumsToZero,
+    /// I4: settlement is a function of the set.
+    SettlementOfTheSet,
+    /// I5: no honest device signs a position twice, and nothing leaves before its commit.
+    SignedOnce,
+    /// I6: all honest nodes agree on what stands.
+    Agreement,
+    /// I7: nothing of a stranger, and nothing beyond a line, has effect.
+    MembersOnly,
+    /// I8: no honest member is punished for what another did.
+    NoPunishment,
+    /// I9: a carrier lets go only of what the hub has.
+    DroppedOnceReceived,
+    /// I10: views are what their entries say.
+    ViewsAreRebuilt,
+    /// I11: nothing grows without a bound.
+    Bounded,
+    /// I12: trusted time never runs back, and one wrong clock moves no other.
+    TimeHolds,
+    /// I13: once faults have ended, everybody has everything.
+    Convergence,
+    /// I14: two ciphertexts never share a key stream.
+    KeyStreams,
+    /// A member that runs goes on selling.
+    KeepsSelling,
+    /// A seed gives the same run each time.
+    Deterministic,
+    /// Nothing panics.
+    NoPanic,
+}
+
+/// An invariant that didn't hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which.
+    pub invariant: Invariant,
+    /// What was found.
+    pub detail: String,
+}
+
+impl Broken {
+    /// It didn't hold, for this.
+    pub fn new(invariant: Invariant, detail: impl Into<String>) -> Self {
+        Broken { invariant, detail: detail.into() }
+    }
+}
+
+impl std::fmt::Display for Broken {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:?}: {}", self.invariant, self.detail)
+    }
+}
+
+fn none_of<T: std::fmt::Debug>(invariant: Invariant, what: &str, found: &[T]) -> Result<(), Broken> {
+    match found.first() {
+        None => Ok(()),
+        Some(first) => Err(Broken::new(invariant, format!("{what}: {first:?}, {} in all", found.len()))),
+    }
+}
+
+impl Day {
+    /// What is seen at every write and every frame.
+    pub(super) fn always(&mut self) -> Result<(), Broken> {
+        self.i5_positions_are_signed_once()?;
+        self.i9_carriers_drop_only_what_was_received()?;
+        self.i14_key_streams_are_used_once()?;
+        self.i8_nobody_pays_for_another()
+    }
+
+    /// What costs a question.
+    pub(super) fn often(&mut self) -> Result<(), Broken> {
+        if self.simulation.network.timed_out > 0 {
+            self.reached.insert(Rare::TimedOut);
+        }
+        self.i11_nothing_grows_without_a_bound()?;
+        let device = usize::try_from(self.dice.between(0, self.truth.devices.len() as u64 - 1)).unwrap_or(0);
+        self.i12_time_holds(device)
+    }
+
+    /// What costs a look at everything.
+    pub(super) fn now_and_then(&mut self) -> Result<(), Broken> {
+        self.i3_the_ledger_sums_to_zero()?;
+        let device = usize::try_from(self.dice.between(0, self.truth.devices.len() as u64 - 1)).unwrap_or(0);
+        self.i10_views_are_what_their_entries_say(device)?;
+        self.i7_strangers_have_no_effect(device)
+    }
+
+    fn i5_positions_are_signed_once(&self) -> Result<(), Broken> {
+        let witness = &self.simulation.witness;
+        none_of(Invariant::SignedOnce, "signed twice", &witness.signed_twice())?;
+        none_of(Invariant::SignedOnce, "left before its commit", &witness.hasty())
+    }
+
+    fn i9_carriers_drop_only_what_was_received(&self) -> Result<(), Broken> {
+        none_of(Invariant::DroppedOnceReceived, "let go of", &self.simulation.witness.dropped())
+    }
+
+    fn i14_key_streams_are_used_once(&self) -> Result<(), Broken> {
+        none_of(Invariant::KeyStreams, "two ciphertexts", &self.simulation.witness.reused_key_streams())
+    }
+
+    /// Links between honest nodes end for reasons that are nobody's fault.
+    fn i8_nobody_pays_for_another(&mut self) -> Result<(), Broken> {
+        let closed = self.simulation.closed[self.closed_seen..].to_vec();
+        self.closed_seen = self.simulation.closed.len();
+        for end in closed {
+            let peer = (0..self.simulation.nodes.len()).find(|node| self.simulation.nodes[*node].id() == end.peer);
+            let honest = |node: usize| self.truth.is_honest(node);
+            let Some(peer) = peer.filter(|peer| honest(*peer) && honest(end.by)) else {
+                self.reached.insert(Rare::Punished);
+                continue;
+            };
+            let fair = end.reason.contains("second connection")
+                || end.reason.contains("didn't join in time")
+                || end.reason.contains("E_SILENT")
+                || (end.reason.contains("E_REVOKED") && self.truth.devices[peer].revoked);
+            if !fair {
+                let what = format!("node {} ended its link to node {peer}: {}", end.by, end.reason);
+                return Err(Broken::new(Invariant::NoPunishment, what));
+            }
+        }
+        Ok(())
+    }
+
+    fn i11_nothing_grows_without_a_bound(&self) -> Result<(), Broken> {
+        let (nodes, under_way) = (self.simulation.nodes.len(), self.simulation.network.under_way());
+        if under_way > UNDER_WAY_PER_PAIR * nodes * nodes {
+            return Err(Broken::new(Invariant::Bounded, format!("{under_way} frames and timers of {nodes} nodes")));
+        }
+        Ok(())
+    }
+
+    /// Bytes of a store's file against bytes that it keeps.
+    fn i11_files_are_as_large_as_what_they_keep(&self, device: usize) -> Result<(), Broken> {
+        let disk = &self.simulation.nodes[device].disk;
+        let Some(medium) = disk.medium() else { return Ok(()) };
+        let live: usize = Table::ALL
+            .into_iter()
+            .flat_map(|table| disk.scan(table, &[], &[0xff; 129], usize::MAX, Direction::Forward).unwrap_or_default())
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        if medium.length() > FILE_BYTES_SPARE + FILE_BYTES_PER_BYTE * live as u64 {
+            let what = format!("node {device}'s file has {} bytes for {live}", medium.length());
+            return Err(Broken::new(Invariant::Bounded, what));
+        }
+        Ok(())
+    }
+
+    fn i12_time_holds(&mut self, device: usize) -> Result<(), Broken> {
+        if !self.runs(device) || self.simulation.status(device).role == "none" {
+            return Ok(());
+        }
+        let told = self.simulation.status(device).time;
+        let before = std::mem::replace(&mut self.truth.devices[device].told_time, told);
+        let fell = told + TIME_KEPT_MS < before && self.truth.devices[device].lost_before == 0;
+        // Before it has heard a checkpoint, a device has its own clock alone.
+        let led = told > self.hub_time() + TIME_LEAD_MS && self.simulation.nodes[device].clock_error == 0;
+        if fell || led {
+            let what = format!("node {device} says {told}, said {before} before; at the hub it is {}", self.hub_time());
+            return Err(Broken::new(Invariant::TimeHolds, what));
+        }
+        Ok(())
+    }
+
+    fn hub_time(&self) -> u64 {
+        crate::simulation::OPENING_MS + self.simulation.now
+    }
+
+    fn i3_the_ledger_sums_to_zero(&mut self) -> Result<(), Broken> {
+        if let Answer::Ledger(ledger) = self.simulation.ask(0, Request::Ledger)
+            && ledger.sums.iter().any(|(_, sum)| *sum != 0)
+        {
+            return Err(Broken::new(Invariant::SumsToZero, format!("{:?}", ledger.sums)));
+        }
+        Ok(())
+    }
+
+    /// What a node answers is what a second process on a copy of its disk answers.
+    fn i10_views_are_what_their_entries_say(&mut self, device: usize) -> Result<(), Broken> {
+        if !self.runs(device) || self.simulation.status(device).role == "none" {
+            return Ok(());
+        }
+        self.i11_files_are_as_large_as_what_they_keep(device)?;
+        let Some((mut engine, now)) = self.rebuilt(device) else { return Ok(()) };
+        let catalog = Request::Catalog { stall: None, query: String::new(), limit: usize::MAX };
+        for request in [Request::Members, Request::CatalogCounts, catalog] {
+            let rebuilt = question(&mut engine, now, request.clone()).map(unlinked);
+            let running = unlinked(self.simulation.ask(device, request.clone()));
+            if Some(&running) != rebuilt.as_ref() {
+                let what = format!("node {device}, {request:?}: {}", difference(&running, rebuilt.as_ref()));
+                return Err(Broken::new(Invariant::ViewsAreRebuilt, what));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn i7_strangers_have_no_effect(&mut self, device: usize) -> Result<(), Broken> {
+        if !self.runs(device) || !self.truth.is_honest(device) {
+            return Ok(());
+        }
+        let products = self.simulation.products(device, None);
+        let found = products.iter().find(|product| self.truth.forbidden.contains(&product.name));
+        match found {
+            Some(product) => Err(Broken::new(Invariant::MembersOnly, format!("node {device} offers {}", product.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// After a start: what a device had acknowledged is on its disk, or was at the hub.
+    pub(super) fn kept_its_word(&self, device: usize) -> Result<(), Broken> {
+        let state = &self.truth.devices[device];
+        let node = &self.simulation.nodes[device];
+        if node.engine.is_none() || state.dishonest {
+            return Ok(());
+        }
+        let witness = &self.simulation.witness;
+        for (id, sale) in &self.truth.sales {
+            let bound = sale.device == device && sale.at >= state.lost_before;
+            if bound && !holds(&node.disk, &sale.entry) && !witness.was_received(&sale.entry) {
+                return Err(Broken::new(Invariant::NothingLost, format!("node {device} has lost its sale {id}")));
+            }
+        }
+        if state.copied {
+            return Ok(());
+        }
+        for promise in witness.promised(&node.id()) {
+            let from = [promise.log.as_bytes().as_slice(), &promise.from.to_be_bytes()].concat();
+            let to = [promise.log.as_bytes().as_slice(), &(promise.to.1 + 1).to_be_bytes()].concat();
+            let kept = node.disk.scan(Table::Entries, &from, &to, usize::MAX, Direction::Forward);
+            let kept = kept.map(|pairs| pairs.len() as u64).unwrap_or(0);
+            if kept < promise.to.1 + 1 - promise.from {
+                let what = format!("node {device} holds {kept} of what it said that it holds: {promise:?}");
+                return Err(Broken::new(Invariant::NothingLost, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// A settlement sums to zero, is new, and says what its own export says to anybody, in any order.
+    pub(super) fn check_settlement(&mut self, settled: &SettlementView) -> Result<(), Broken> {
+        if settled.sums.iter().any(|(_, sum)| *sum != 0) {
+            return Err(Broken::new(Invariant::SumsToZero, format!("{:?}", settled.sums)));
+        }
+        if self.truth.settled.iter().any(|(number, _)| *number >= settled.number) {
+            let what = format!("settlement {} came after {:?}", settled.number, self.truth.settled.last());
+            return Err(Broken::new(Invariant::PostedOnce, what));
+        }
+        self.truth.settled.push((settled.number, settled.digest.clone()));
+        for statement in &settled.statements {
+            for balance in statement.body["balances"].as_array().into_iter().flatten() {
+                let account = format!("{} {}", statement.stall, balance[0].as_str().unwrap_or_default());
+                *self.truth.published.entry(account).or_insert(0) += balance[1].as_i64().unwrap_or(0);
+            }
+        }
+        let export = self.simulation.export(0);
+        let mut posted: BTreeMap<String, u64> = BTreeMap::new();
+        for order in [0, 1] {
+            let recomputed = match recompute(export.as_slice(), Some(self.simulation.root), order) {
+                Ok(recomputed) => recomputed,
+                Err(error) => return Err(Broken::new(Invariant::SettlementOfTheSet, error.to_string())),
+            };
+            let digest = recomputed.reconciliation.digest().to_string();
+            if digest != settled.digest {
+                let what = format!("settlement {} has digest {}, recomputed {digest}", settled.number, settled.digest);
+                return Err(Broken::new(Invariant::SettlementOfTheSet, what));
+            }
+            posted.clear();
+            for sale in &recomputed.sales {
+                let outcome = recomputed.reconciliation.outcomes.get(&sale.at);
+                if matches!(outcome, Some((_, Posting::Posted))) {
+                    *posted.entry(sale.sale.clone()).or_insert(0) += 1;
+                    let known = self.truth.sales.get(&sale.sale);
+                    if known.is_some_and(|known| known.total != sale.total) {
+                        let what = format!("sale {} of {:?} is posted as {}", sale.sale, known, sale.total);
+                        return Err(Broken::new(Invariant::PostedOnce, what));
+                    }
+                }
+            }
+        }
+        match posted.iter().find(|(_, times)| **times != 1) {
+            Some((sale, times)) => {
+                Err(Broken::new(Invariant::PostedOnce, format!("sale {sale} is posted {times} times")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Which running nodes hold an entry.
+    pub(super) fn holders(&self, entry: &Key) -> BTreeSet<usize> {
+        let nodes = &self.simulation.nodes;
+        (0..nodes.len()).filter(|node| nodes[*node].engine.is_some() && holds(&nodes[*node].disk, entry)).collect()
+    }
+}
+
+pub(super) fn holds(disk: &Disk, (log, sequence, prefix): &Key) -> bool {
+    let key = [log.as_bytes().as_slice(), &sequence.to_be_bytes(), prefix].concat();
+    matches!(disk.get(Table::Entries, &key), Ok(Some(_)))
+}
+
+/// Who has a link just now is no view.
+fn unlinked(answer: Answer) -> Answer {
+    match answer {
+        Answer::Members(mut members) => {
+            members.iter_mut().for_each(|member| member.linked = false);
+            Answer::Members(members)
+        }
+        other => other,
+    }
+}
+
+/// Asks an engine that no simulation knows.
+fn question(engine: &mut Engine<Disk>, now: Now, request: Request) -> Option<Answer> {
+    engine.handle(Input::Request(RequestId(0), request), now);
+    engine.commit(now).ok()?;
+    let mut answer = None;
+    while let Some(effect) = engine.poll_effect() {
+        if let Effect::Answer(_, given) = effect {
+            answer = Some(given);
+        }
+    }
+    answer
+}
+
+/// The first place where two answers differ, in some words of each.
+fn difference(one: &Answer, other: Option<&Answer>) -> String {
+    let (one, other) = (format!("{one:?}"), format!("{other:?}"));
+    let at = one.chars().zip(other.chars().skip(5)).position(|(one, other)| one != other).unwrap_or(0);
+    let around = |text: &str| text.chars().skip(at.saturating_sub(80)).take(240).collect::<String>();
+    format!("running …{}…, rebuilt …{}…", around(&one), around(&other))
+}
