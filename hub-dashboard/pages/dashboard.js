@@ -17,7 +17,8 @@ const money = (minor, code = currency) => {
   return code ? `${value} ${code}` : value;
 };
 
-const moment = (milliseconds) => `${new Date(milliseconds).toISOString().slice(0, 16).replace('T', ' ')} UTC`;
+// Minutes, in UTC: a market and its organiser may be in different places.
+const moment = (milliseconds) => new Date(milliseconds).toISOString().slice(0, 16).replace('T', ' ');
 
 const row = (...cells) => {
   const line = document.createElement('tr');
@@ -50,7 +51,10 @@ const read = async (path) => {
 const showStatus = (status, members, ledger) => {
   currency = status.currency;
   element('market').textContent = status.market_name || 'Stallmesh';
-  element('node').textContent = `${status.role} ${status.name} · ${status.device.slice(0, 8)}`;
+  const validity = status.valid_until
+    ? ` · certificate ${status.time > status.valid_until ? 'expired on' : 'valid until'} ${moment(status.valid_until)} UTC`
+    : '';
+  element('node').textContent = `${status.role} ${status.name} · ${status.device.slice(0, 8)}${validity}`;
   document.title = `${status.market_name || 'Stallmesh'} · ${status.role}`;
   element('notices').replaceChildren(...status.notices.map((notice) => {
     const item = document.createElement('li');
@@ -60,7 +64,6 @@ const showStatus = (status, members, ledger) => {
   const pairs = ledger
     ? [['Sales received', ledger.received], ['Posted', ledger.posted], ['In suspense', ledger.suspense.length], ['Settlements', ledger.settlements]]
     : [['Sales here', status.sales.recorded], ['Copied', status.sales.copied], ['At the hub', status.sales.at_the_hub], ['Settled', status.sales.settled]];
-  if (status.valid_until) pairs.push([status.time > status.valid_until ? 'Expired on' : 'Valid until', moment(status.valid_until)]);
   pairs.push(['Links', status.peers.length], ['Checkpoint', status.checkpoint], ['Carried for others', status.custody.held_entries]);
   element('figures').replaceChildren(...figures(pairs));
   element('no-links').hidden = status.peers.length > 0;
@@ -75,7 +78,7 @@ const showMembers = (members) => {
   element('members').replaceChildren(...members.map((member) => row(
     member.name, member.role, member.stall,
     { text: [member.state, ...member.alarms].join(', '), kind: member.state === 'valid' && !member.alarms.length ? 'good' : 'bad' },
-    moment(member.not_after),
+    { text: moment(member.not_after), kind: 'moment' },
     member.linked ? 'up' : '–',
   )));
 };
