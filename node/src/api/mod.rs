@@ -102,7 +102,7 @@ fn routes(node: NodeHandle) -> Router {
         .route("/v1/readmit", post(readmit))
         .route("/v1/erase", post(erase))
         .route("/v1/raise", post(raise))
-        .route("/v1/policy", put(policy))
+        .route("/v1/policy", get(policy).put(set_policy))
         .route("/v1/settle", post(settle))
         .route("/v1/ledger", get(ledger))
         .route("/v1/statements", get(statements))
@@ -135,6 +135,7 @@ fn reply(answer: Answer) -> Reply {
         Answer::Invite(invite) => json(serde_json::json!({ "invite": invite })),
         Answer::JoinRequests(requests) => json(requests),
         Answer::Settlement(settlement) => json(settlement),
+        Answer::Policy(policy) => json(policy),
         Answer::Ledger(ledger) => json(ledger),
         Answer::Statements(statements) => json(statements),
         Answer::Entries(entries) => json(entries),
@@ -350,7 +351,11 @@ async fn raise(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     reply(api.node.ask(Request::Raise { device: parse_text(&device)? }).await)
 }
 
-async fn policy(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
+async fn policy(State(api): State<Arc<Api>>) -> Reply {
+    reply(api.node.ask(Request::Policy).await)
+}
+
+async fn set_policy(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let view: PolicyView = parse(&body)?;
     reply(api.node.ask(Request::SetPolicy(view)).await)
 }

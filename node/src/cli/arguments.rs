@@ -137,7 +137,9 @@ pub(crate) enum Command {
     Ledger,
     /// The statements of this stall, one for each settlement.
     Statements,
-    /// Hub: set the market's terms, all of them: what is left out goes back to its default.
+    /// The market's terms. Hub: change those that are given.
+    ///
+    ///     stallmesh policy --fee 5 --tax standard=20 --tax reduced=7
     Policy(PolicyArguments),
     /// Switch the way to the hub.
     Uplink {
@@ -265,20 +267,20 @@ pub(crate) struct SellArguments {
 #[derive(Debug, Args)]
 pub(crate) struct PolicyArguments {
     /// The market's share of a sale's net, in percent.
-    #[arg(long, default_value = "0")]
-    pub(crate) fee: String,
-    /// A tax rate as name=percent; may be given several times.
+    #[arg(long, value_name = "PERCENT")]
+    pub(crate) fee: Option<String>,
+    /// A tax rate as name=percent; may be given several times. Those that are given replace all.
     #[arg(long = "tax", value_name = "NAME=PERCENT")]
     pub(crate) taxes: Vec<String>,
-    /// Prices include tax.
-    #[arg(long)]
-    pub(crate) tax_included: bool,
+    /// Whether prices include tax.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) tax_included: Option<bool>,
     /// How many neighbours keep a copy of each sale.
-    #[arg(long, default_value_t = 3)]
-    pub(crate) carriers: u32,
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) carriers: Option<u32>,
     /// The largest card payment without an uplink, in minor units; 0: no limit.
-    #[arg(long, default_value_t = 0)]
-    pub(crate) card_floor_limit: u64,
+    #[arg(long, value_name = "MINOR")]
+    pub(crate) card_floor_limit: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -648,11 +648,37 @@ async fn await_release(directory: &Path, settlement: &mut Value) -> Result<(), C
 }
 
 async fn policy(directory: &Path, arguments: &PolicyArguments, json: bool) -> Result<(), CliError> {
-    let body = json!({
-        "fee_rate": arguments.fee, "prices_include_tax": arguments.tax_included, "tax_rates": tax_rates(&arguments.taxes)?,
-        "carriers": arguments.carriers, "card_floor_limit": arguments.card_floor_limit,
-    });
-    done(json, ask(directory, "PUT", "/v1/policy", Some(&body)).await?, "The market's terms are set.")
+    let mut policy = ask(directory, "GET", "/v1/policy", None).await?;
+    let mut changes: Vec<(&str, Value)> = Vec::new();
+    changes.extend(arguments.fee.as_ref().map(|fee| ("fee_rate", json!(fee))));
+    if !arguments.taxes.is_empty() {
+        changes.push(("tax_rates", json!(tax_rates(&arguments.taxes)?)));
+    }
+    changes.extend(arguments.tax_included.map(|included| ("prices_include_tax", json!(included))));
+    changes.extend(arguments.carriers.map(|carriers| ("carriers", json!(carriers))));
+    changes.extend(arguments.card_floor_limit.map(|limit| ("card_floor_limit", json!(limit))));
+    let changed = !changes.is_empty();
+    for (name, value) in changes {
+        policy[name] = value;
+    }
+    if changed {
+        ask(directory, "PUT", "/v1/policy", Some(&policy)).await?;
+    }
+    show(json, &policy, |policy| {
+        let rate = |tax: &Value| format!("{} {} %", text(&tax[0]), text(&tax[1]));
+        let taxes = policy["tax_rates"].as_array().into_iter().flatten().map(rate).collect::<Vec<_>>().join(", ");
+        let limit = match policy["card_floor_limit"].as_u64() {
+            None | Some(0) => "none".to_owned(),
+            Some(limit) => limit.to_string(),
+        };
+        let fee = text(&policy["fee_rate"]);
+        println!("{}", if changed { "The market's terms are now:" } else { "The market's terms:" });
+        println!("  fee                {} % of a sale's net", if fee.is_empty() { "0" } else { &fee });
+        println!("  taxes              {}", if taxes.is_empty() { "none" } else { &taxes });
+        println!("  prices include tax {}", policy["prices_include_tax"]);
+        println!("  copies of a sale   {}", policy["carriers"]);
+        println!("  card payment limit without an uplink, in minor units: {limit}");
+    })
 }
 
 /// Writes a node's export to a file; how many bytes.

@@ -88,6 +88,7 @@ impl<S: Store> Engine<S> {
                 Answer::Done
             }
             Request::Settle { dry_run } => Answer::Settlement(self.settle(dry_run)?),
+            Request::Policy => Answer::Policy(self.policy_view()),
             Request::Ledger => Answer::Ledger(self.ledger()?),
             Request::Statements => Answer::Statements(
                 self.sales
@@ -424,6 +425,17 @@ impl<S: Store> Engine<S> {
             return Ok(());
         }
         Err(Failure::new(FailureCode::EScope, "only the hub, or the device that gave the certificate, can do that"))
+    }
+
+    fn policy_view(&self) -> PolicyView {
+        let policy = self.views.policy();
+        PolicyView {
+            fee_rate: policy.fee_rate,
+            prices_include_tax: policy.prices_include_tax,
+            tax_rates: policy.tax_rates.into_iter().map(|tax| (tax.name, tax.rate)).collect(),
+            carriers: policy.carriers,
+            card_floor_limit: policy.card_floor_limit,
+        }
     }
 
     fn set_policy(&mut self, view: &PolicyView) -> Result<(), Failure> {

@@ -96,6 +96,8 @@ pub enum Request {
         /// Whose.
         device: DeviceId,
     },
+    /// The market's policy, as far as this node knows.
+    Policy,
     /// Hub: sets the market's policy.
     SetPolicy(PolicyView),
     /// Hub: closes a settlement batch, or says what it would be.
@@ -165,6 +167,8 @@ pub enum Answer {
     JoinRequests(Vec<JoinRequestView>),
     /// A settlement.
     Settlement(SettlementView),
+    /// The market's policy.
+    Policy(PolicyView),
     /// Balances.
     Ledger(LedgerView),
     /// Statements.
@@ -673,7 +677,7 @@ pub struct PolicyView {
     /// Copies of each sale on neighbours.
     #[serde(default)]
     pub carriers: u32,
-    /// Largest card payment without an uplink, minor units.
+    /// Largest card payment without an uplink, minor units; 0: no limit.
     #[serde(default)]
     pub card_floor_limit: u64,
 }

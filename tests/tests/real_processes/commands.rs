@@ -110,6 +110,21 @@ fn common_errors_name_the_next_step_and_end_with_the_documented_code() {
 }
 
 #[test]
+fn a_change_of_the_markets_terms_leaves_the_others_as_they_are() {
+    let market = Market::make();
+    let before =
+        json(&market.hub, &["policy", "--fee", "5", "--tax", "standard=20", "--tax-included", "--carriers", "2"]);
+    assert!(before["fee_rate"] == "5" && before["carriers"] == 2, "{before}");
+    let after = json(&market.hub, &["policy", "--card-floor-limit", "5000"]);
+    assert_eq!(after["card_floor_limit"], 5000);
+    for field in ["fee_rate", "tax_rates", "prices_include_tax", "carriers"] {
+        assert_eq!(after[field], before[field], "{field}");
+    }
+    assert_eq!(json(&market.hub, &["policy"]), after, "looking changes nothing");
+    assert_eq!(json(&market.hub, &["policy", "--tax-included", "false"])["prices_include_tax"], false);
+}
+
+#[test]
 fn every_view_is_json_on_request() {
     let market = Market::make();
     let stall = market.stall("till");
