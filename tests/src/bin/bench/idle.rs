@@ -43,6 +43,10 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
     std::thread::sleep(Duration::from_secs(quiet));
     let seconds = start.elapsed().as_secs_f64();
     let (bytes_after, cpu_after) = (machine::loopback_bytes(), cpu(&processes));
+    // A caller that was quiet for so long begins anew: the node has let go of its connection.
+    for (node, client) in &mut stalls {
+        *client = until("the node's API", Duration::from_millis(20), || node.try_client());
+    }
     let sent_after = traffic(&mut stalls);
 
     let mut share = Sample::default();
