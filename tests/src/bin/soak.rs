@@ -22,7 +22,11 @@ Runs market days with all faults on, from seeds.
   --once         run each seed once, not twice: a difference between two runs isn't noticed
   --no-shrink    show a failing day as it is
   --story        print what happens, step by step
+  --record FILE  append what came out to a table
 The last line is `N passed, M failed`; the exit status is 1 where one failed.";
+
+/// From so many days on, a run that comes across less than all rare states has failed: it doesn't test what it says.
+const COVERED_FROM: usize = 200;
 
 struct Options {
     seeds: u64,
@@ -32,13 +36,23 @@ struct Options {
     once: bool,
     shrink: bool,
     story: bool,
+    record: Option<String>,
     only: Option<BTreeSet<usize>>,
 }
 
 fn options() -> Result<Options, String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut options =
-        Options { seeds: 10, from: 1, jobs: cores, minutes: None, once: false, shrink: true, story: false, only: None };
+    let mut options = Options {
+        seeds: 10,
+        from: 1,
+        jobs: cores,
+        minutes: None,
+        once: false,
+        shrink: true,
+        story: false,
+        record: None,
+        only: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut number = || -> Result<u64, String> {
@@ -53,6 +67,7 @@ fn options() -> Result<Options, String> {
             "--once" => options.once = true,
             "--no-shrink" => options.shrink = false,
             "--story" => options.story = true,
+            "--record" => options.record = Some(arguments.next().ok_or("--record needs a file")?),
             "--only" => {
                 let text = arguments.next().ok_or("--only needs steps: 3,17,40-44")?;
                 options.only = Some(steps(&text).ok_or_else(|| format!("--only: `{text}` names no steps"))?);
@@ -129,8 +144,37 @@ fn main() -> ExitCode {
     let done = done.into_inner().unwrap_or_default();
     sum_up(&done);
     let failed = done.iter().filter(|outcome| outcome.failure.is_some()).count();
+    let unreached: Vec<Rare> =
+        Rare::ALL.into_iter().filter(|rare| !done.iter().any(|outcome| outcome.reached.contains(rare))).collect();
+    let blind = done.len() >= COVERED_FROM && !unreached.is_empty();
+    if !unreached.is_empty() {
+        println!("  never reached: {unreached:?}");
+    }
+    println!("  to go on: --from {}", options.from + done.len() as u64);
+    if let Some(file) = &options.record
+        && let Err(error) = record(file, &options, &done, failed)
+    {
+        eprintln!("{file}: {error}");
+    }
     println!("{} passed, {failed} failed", done.len() - failed);
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 && !blind { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Appends a row: commit, seeds, days, sales, faults that struck, result.
+fn record(file: &str, options: &Options, done: &[Outcome], failed: usize) -> std::io::Result<()> {
+    use std::io::Write;
+    let days = done.iter().filter(|outcome| outcome.counts());
+    let (days, sales) = days.fold((0, 0), |(days, sales), day| (days + 1, sales + day.sales));
+    let faults: u64 = done.iter().flat_map(|outcome| outcome.fired.values()).sum();
+    let commit = std::env::var("STALLMESH_COMMIT").unwrap_or_else(|_| "unknown".into());
+    let last = options.from + (done.len() as u64).max(1) - 1;
+    let mut table = std::fs::OpenOptions::new().append(true).create(true).open(file)?;
+    writeln!(
+        table,
+        "| {commit} | {} to {last} | {days} | {sales} | {faults} | {} passed, {failed} failed |",
+        options.from,
+        done.len() - failed
+    )
 }
 
 /// One seed, twice, and smaller where it fails.

@@ -2,7 +2,7 @@
 
 use stallmesh_node::engine::{Answer, Request};
 
-use super::invariants::{Broken, Invariant};
+use super::invariants::{Broken, Invariant, holds};
 use super::{Day, Rare};
 use crate::simulation::{Beliefs, Conditions, SILENCE_MS};
 
@@ -91,11 +91,23 @@ impl Day {
                 Err(_) => {}
             }
         }
-        let nodes = self.simulation.nodes.len();
-        for node in 0..nodes {
+        for node in 0..self.simulation.nodes.len() {
             self.i7_strangers_have_no_effect(node)?;
+            self.note_alarms(node);
         }
         self.i1_what_survived_counts()
+    }
+
+    /// What a node tells its owner.
+    fn note_alarms(&mut self, node: usize) {
+        if self.runs(node) {
+            let notices = self.simulation.status(node).notices.join("\n");
+            for (words, rare) in [("two copies", Rare::CloneNoticed), ("two histories", Rare::ForkProved)] {
+                if notices.contains(words) {
+                    self.reached.insert(rare);
+                }
+            }
+        }
     }
 
     /// Nodes that must agree: those that run, were let in, and keep to the rules.
@@ -111,7 +123,7 @@ impl Day {
     fn is_whole(&mut self) -> Result<(), Broken> {
         let counted = self.counted();
         for (id, sale) in &self.truth.sales {
-            let received = crate::market_day::invariants::holds(&self.simulation.nodes[0].disk, &sale.entry);
+            let received = holds(&self.simulation.nodes[0].disk, &sale.entry);
             if !received && self.holders(&sale.entry).iter().any(|node| counted.contains(node)) {
                 let what = format!("sale {id} of node {} is on {:?}", sale.device, self.holders(&sale.entry));
                 return Err(Broken::new(Invariant::Convergence, what));
@@ -155,6 +167,10 @@ impl Day {
         let market = self.simulation.market_id();
         let mut missing = Vec::new();
         for (id, sale) in &self.truth.sales {
+            let lost = sale.at < self.truth.devices[sale.device].lost_before;
+            if lost && holds(&self.simulation.nodes[sale.device].disk, &sale.entry) {
+                self.reached.insert(Rare::Recovered);
+            }
             if known.contains(id) {
                 if self.truth.devices[sale.device].gone {
                     self.reached.insert(Rare::Orphaned);

@@ -63,12 +63,32 @@ pub enum Rare {
     Refused,
     /// A sale was lost with every disk that held it.
     LostWithAllCopies,
-    /// A device got its own entries back from others.
+    /// A device got a sale back from others that its disk had lost.
     Recovered,
     /// Somebody's links were ended for what it sent.
     Punished,
     /// A member was revoked while it couldn't hear of it.
     RevokedUnheard,
+}
+
+impl Rare {
+    /// All of them.
+    pub const ALL: [Rare; 14] = [
+        Rare::Died,
+        Rare::Wiped,
+        Rare::TimedOut,
+        Rare::ForkProved,
+        Rare::CloneNoticed,
+        Rare::Orphaned,
+        Rare::Suspense,
+        Rare::SecondBatch,
+        Rare::AskedTwice,
+        Rare::Refused,
+        Rare::LostWithAllCopies,
+        Rare::Recovered,
+        Rare::Punished,
+        Rare::RevokedUnheard,
+    ];
 }
 
 /// What became of a day.

@@ -37,7 +37,7 @@ impl Day {
             Kind::Loss | Kind::Latency | Kind::Clog => return self.spoil_roads(fault, &mut dice),
             Kind::OneWay if device != other => self.simulation.network.silence(now, device, other),
             Kind::Partition => self.fall_apart(strength, &mut dice),
-            Kind::Ferry => self.halve(device, true, &mut dice),
+            Kind::Ferry => self.halve(device, true),
             Kind::Uplink if self.is_up(device) => self.simulation.uplink(device, false),
             Kind::Kill if self.is_up(device) => {
                 self.simulation.kill(device);
@@ -139,7 +139,7 @@ impl Day {
             }
             Kind::OneWay => self.simulation.network.unsilence(now, device, other),
             Kind::Partition => self.simulation.heal(),
-            Kind::Ferry => self.halve(device, false, &mut dice),
+            Kind::Ferry => self.halve(device, false),
             Kind::Uplink => self.simulation.uplink(device, true),
             Kind::DiskFull => {
                 if let Some(medium) = self.simulation.nodes[device].disk.medium() {
@@ -215,7 +215,7 @@ impl Day {
         self.simulation.partition(&groups);
     }
 
-    fn halve(&mut self, walker: usize, here: bool, dice: &mut Dice) {
+    fn halve(&mut self, walker: usize, here: bool) {
         // The same halves each time, whichever of them the walker is in.
         let mut halves = [Vec::new(), Vec::new()];
         for node in (1..self.simulation.nodes.len()).filter(|node| *node != walker) {
@@ -223,7 +223,6 @@ impl Day {
         }
         halves[usize::from(here)].push(walker);
         self.simulation.partition(&[&halves[0], &halves[1]]);
-        dice.roll();
     }
 
     /// A node that plan and truth haven't known so far.

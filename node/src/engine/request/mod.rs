@@ -1,0 +1,318 @@
+//! What people and programs ask of a running node, and what it answers. The HTTP API and the command line are
+//! shells over these two enums; their JSON is the API's JSON.
+
+mod members;
+mod money;
+mod sales;
+mod status;
+
+use serde::{Deserialize, Serialize};
+use stallmesh_protocol::{DeviceId, SaleId};
+
+use super::EngineError;
+use crate::store::StoreError;
+
+pub use self::members::*;
+pub use self::money::*;
+pub use self::sales::*;
+pub use self::status::*;
+
+/// Names a request for the life of the process: its answer carries the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// Something asked of the engine. Answered by exactly one [`Answer`], after what it wrote is durable.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// Records a sale. The same key with the same content answers with the sale that was recorded before.
+    RecordSale(SaleOrder),
+    /// Sales that this device recorded, newest first.
+    Sales {
+        /// At most so many.
+        limit: usize,
+        /// Only older than this one.
+        before: Option<SaleId>,
+    },
+    /// One sale of this device.
+    Sale(SaleId),
+    /// Products that match all words of `query` in their name or SKU.
+    Catalog {
+        /// Of one stall; all where left out.
+        stall: Option<String>,
+        /// Words; empty for all.
+        query: String,
+        /// At most so many.
+        limit: usize,
+    },
+    /// How many products each stall offers here.
+    CatalogCounts,
+    /// Publishes products of this device's stall; what it had under the same SKU is replaced.
+    PublishProducts(Vec<ProductView>),
+    /// All devices with a certificate.
+    Members,
+    /// This node.
+    Status,
+    /// Why a device or an entry is, or isn't, here yet.
+    Explain(ExplainSubject),
+    /// Hub: makes an invite.
+    CreateInvite(InviteOrder),
+    /// Starts joining with an invite's text; answers at once, membership follows.
+    Join {
+        /// `stallmesh:…`
+        invite: String,
+        /// What people call this device.
+        name: String,
+    },
+    /// Starts asking to join the market of a hub, without an invite: answers with nothing; the code appears in the
+    /// status once the hub has challenged.
+    AskToJoin {
+        /// An invite-like link that names the market and hub but gives no right: `stallmesh:…`
+        market: String,
+        /// What people call this device.
+        name: String,
+        /// The stall asked for.
+        stall: String,
+    },
+    /// Hub: requests that wait for a person.
+    JoinRequests,
+    /// Hub: admits a waiting request after the codes were compared.
+    Approve {
+        /// The short code, as both screens show it.
+        code: String,
+        /// For how long, in milliseconds.
+        valid_ms: u64,
+    },
+    /// Gives another device a narrower certificate of the own stall.
+    Delegate(DelegateOrder),
+    /// Ends a device's certificates.
+    Revoke {
+        /// Whose.
+        device: DeviceId,
+        /// For people.
+        reason: String,
+    },
+    /// The personal part of an entry goes, on every device. By the hub or the stall's owner.
+    Erase {
+        /// A sale id of this device, or `author/incarnation/lane/sequence`.
+        subject: String,
+    },
+    /// What a quarantined device's newest incarnation writes counts again.
+    Readmit {
+        /// Whose.
+        device: DeviceId,
+    },
+    /// Hub: what is held of a revoked device's logs counts too.
+    Raise {
+        /// Whose.
+        device: DeviceId,
+    },
+    /// The market's policy, as far as this node knows.
+    Policy,
+    /// Hub: sets the market's policy.
+    SetPolicy(PolicyView),
+    /// Hub: closes a settlement batch, or says what it would be.
+    Settle {
+        /// Writes nothing.
+        dry_run: bool,
+    },
+    /// Hub: the ledger's balances and sums.
+    Ledger,
+    /// The stall's statements that have arrived.
+    Statements,
+    /// The next part of an export of everything held, opened as far as this node can.
+    Export {
+        /// Where the last part ended; empty to begin.
+        cursor: Vec<u8>,
+    },
+    /// Entries of one log, for people.
+    LogShow {
+        /// Whose; this device where left out.
+        author: Option<DeviceId>,
+        /// Lane's name; all where left out.
+        lane: Option<String>,
+        /// At most so many, newest first.
+        limit: usize,
+    },
+    /// Switches the way to the hub on or off.
+    SetUplink {
+        /// Whether this node may dial the hub.
+        up: bool,
+    },
+    /// Says how this device is powered and connected.
+    SetPower {
+        /// 1 to 100; 0: mains or unknown.
+        battery: u32,
+        /// Whether the uplink costs by volume.
+        metered: bool,
+    },
+    /// Adds an address of a peer by hand (multiaddr).
+    AddPeer {
+        /// The multiaddr.
+        address: String,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Done; nothing to tell.
+    Done,
+    /// A sale.
+    Sale(SaleView),
+    /// Sales.
+    Sales(Vec<SaleView>),
+    /// Products.
+    Products(Vec<ProductView>),
+    /// (Stall, products).
+    CatalogCounts(Vec<(String, usize)>),
+    /// Members.
+    Members(Vec<MemberView>),
+    /// Status.
+    Status(Box<StatusView>),
+    /// An explanation.
+    Explain(ExplainView),
+    /// An invite's text.
+    Invite(String),
+    /// Requests that wait.
+    JoinRequests(Vec<JoinRequestView>),
+    /// A settlement.
+    Settlement(SettlementView),
+    /// The market's policy.
+    Policy(PolicyView),
+    /// Balances.
+    Ledger(LedgerView),
+    /// Statements.
+    Statements(Vec<StatementView>),
+    /// A part of an export; an empty cursor: that was the last.
+    Export {
+        /// Bytes to append to the file.
+        bytes: Vec<u8>,
+        /// To ask for the next part.
+        cursor: Vec<u8>,
+    },
+    /// Entries.
+    Entries(Vec<EntryView>),
+    /// It could not be done.
+    Failed(Failure),
+}
+
+/// Why a request could not be done, in the API's stable words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Failure {
+    /// Stable code, `E_…`.
+    pub code: FailureCode,
+    /// A sentence for people: what, to what, what to do.
+    pub detail: String,
+}
+
+/// Stable codes of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum FailureCode {
+    /// The request makes no sense.
+    EInvalid,
+    /// There is no such thing here.
+    ENotFound,
+    /// The same idempotency key came with other content.
+    EConflict,
+    /// This device may not do that.
+    EScope,
+    /// This device is not a member (yet).
+    ENotMember,
+    /// Only a hub can do that.
+    ENotHub,
+    /// The disk is full.
+    EStorageFull,
+    /// The node can't, for now.
+    EUnavailable,
+    /// Amounts out of range or that don't add up.
+    EAmountRange,
+    /// Another currency than the market's.
+    ECurrency,
+}
+
+impl Failure {
+    /// A failure.
+    pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
+        Failure { code, detail: detail.into() }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full { .. } => FailureCode::EStorageFull,
+            _ => FailureCode::EUnavailable,
+        };
+        Failure::new(code, error.to_string())
+    }
+}
+
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Store(error) => error.into(),
+            other => Failure::new(FailureCode::EUnavailable, other.to_string()),
+        }
+    }
+}
+
+/// Something that changed, for the event stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Notice {
+    /// This device became a member.
+    Joined,
+    /// The set of members or their state changed.
+    Members,
+    /// A link came or went.
+    Links,
+    /// A sale's state changed.
+    Sale {
+        /// Sale id.
+        sale: String,
+        /// Its state now.
+        state: SaleState,
+        /// Copies on neighbours.
+        copies: usize,
+    },
+    /// Products changed.
+    Catalog,
+    /// Hub: sales were received.
+    Received {
+        /// How many entries.
+        entries: u64,
+    },
+    /// A settlement was published.
+    Settled {
+        /// Its number.
+        number: u64,
+    },
+    /// Something is wrong with a device: a clone, a fork.
+    Alarm {
+        /// A sentence.
+        detail: String,
+    },
+}
+
+/// Ids as hexadecimal text in JSON.
+mod text {
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+    where
+        T: FromStr,
+        T::Err: Display,
+        D: Deserializer<'de>,
+    {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,105 @@
+//! The market's terms, its ledger and its settlements.
+
+use serde::{Deserialize, Serialize};
+
+/// The market's policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyView {
+    /// Percent of a sale's net.
+    #[serde(default)]
+    pub fee_rate: String,
+    /// Whether prices include tax.
+    #[serde(default)]
+    pub prices_include_tax: bool,
+    /// (Name, percent).
+    #[serde(default)]
+    pub tax_rates: Vec<(String, String)>,
+    /// Copies of each sale on neighbours.
+    #[serde(default)]
+    pub carriers: u32,
+    /// Largest card payment without an uplink, minor units; 0: no limit.
+    #[serde(default)]
+    pub card_floor_limit: u64,
+}
+
+/// A settlement, or what it would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettlementView {
+    /// Batch number.
+    pub number: u64,
+    /// Digest, hexadecimal.
+    pub digest: String,
+    /// Whether nothing was written.
+    pub dry_run: bool,
+    /// Sales posted so far, this settlement's among them.
+    pub posted: usize,
+    /// Sales that it is the first to post.
+    pub newly_posted: usize,
+    /// Statements by stall.
+    pub statements: Vec<StatementView>,
+    /// What could not be posted.
+    pub suspense: Vec<SuspenseView>,
+    /// Sum of all rows by currency: zero.
+    pub sums: Vec<(String, i64)>,
+    /// Whether the batch is published with its statements. Until a carrier holds its closing it is closed, not released.
+    pub released: bool,
+    /// Why it isn't released yet, or why it was at once.
+    pub because: String,
+}
+
+/// A statement of one stall, as JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementView {
+    /// Stall slug.
+    pub stall: String,
+    /// Batch number.
+    pub settlement: u64,
+    /// The statement's own JSON.
+    pub body: serde_json::Value,
+}
+
+/// Something that stands in suspense.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuspenseView {
+    /// Stable reason.
+    pub reason: String,
+    /// Stall slug; empty where unknown.
+    pub stall: String,
+    /// Minor units; 0 where it can't be opened.
+    pub amount: i64,
+    /// `author/incarnation/lane/sequence`.
+    pub entry: String,
+    /// What would resolve it.
+    pub detail: String,
+}
+
+/// The hub's ledger in figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerView {
+    /// (Account, currency, minor units).
+    pub balances: Vec<(String, String, i64)>,
+    /// Sum by currency: zero.
+    pub sums: Vec<(String, i64)>,
+    /// Sales received.
+    pub received: usize,
+    /// Sales posted.
+    pub posted: usize,
+    /// Rows in suspense.
+    pub suspense: Vec<SuspenseView>,
+    /// Settlements released so far.
+    pub settlements: u64,
+    /// Batches that are closed and not released yet, in the order of their release.
+    pub unreleased: Vec<ClosedView>,
+    /// Why no batch can be closed now; empty where one can.
+    pub problem: String,
+}
+
+/// A batch that is closed, not released.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedView {
+    /// Batch number.
+    pub number: u64,
+    /// What it waits for.
+    pub because: String,
+}

@@ -1,0 +1,45 @@
+//! A few market days with all faults on: `tests/soak` runs as many as there is time for.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use stallmesh_tests::market_day::{Outcome, Plan, run};
+
+fn holds(seed: u64) -> Outcome {
+    let outcome = run(&Plan::draw(seed));
+    if let Some(failure) = &outcome.failure {
+        panic!(
+            "market day {seed}, after {} ms: {}\n{}\n{}\nagain: tests/soak --seeds 1 --from {seed}",
+            failure.at,
+            failure.broken,
+            failure.last.join("\n"),
+            failure.nodes
+        );
+    }
+    outcome
+}
+
+#[test]
+fn a_market_day_runs_alike_twice() {
+    let (one, other) = (holds(8), holds(8));
+    assert!(one.counts(), "{one:?}");
+    assert_eq!((one.trace, one.events, one.sales), (other.trace, other.events, other.sales));
+    assert_ne!(one.trace, holds(31).trace, "another seed is another day");
+}
+
+#[test]
+fn market_days_of_fixed_seeds_hold() {
+    for seed in [1, 3] {
+        let outcome = holds(seed);
+        assert!(outcome.counts(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn market_days_of_todays_seeds_hold() {
+    let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
+    for seed in [1_000_000 + 2 * day, 1_000_001 + 2 * day] {
+        println!("today's market day: tests/soak --seeds 1 --from {seed}");
+        holds(seed);
+    }
+}
