@@ -138,8 +138,7 @@ pub(crate) enum Command {
     /// The statements of this stall, one for each settlement.
     Statements,
     /// The market's terms. Hub: change those that are given.
-    ///
-    ///     stallmesh policy --fee 5 --tax standard=20 --tax reduced=7
+    #[command(after_help = "Example:\n  stallmesh policy --fee 5 --tax standard=20 --tax reduced=7")]
     Policy(PolicyArguments),
     /// Switch the way to the hub.
     Uplink {
