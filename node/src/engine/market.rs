@@ -7,7 +7,7 @@ use stallmesh_protocol::money;
 use stallmesh_protocol::payload;
 use stallmesh_protocol::seal::{SealKey, associated, info, seal_to};
 use stallmesh_protocol::sign::DeviceKey;
-use stallmesh_protocol::{Incarnation, Kind, Lane, LogName, MarketId};
+use stallmesh_protocol::{DeviceId, Incarnation, Kind, Lane, LogName, MarketId};
 
 use super::logs::Logs;
 use super::overlay::Overlay;
@@ -60,19 +60,7 @@ pub fn create_market<S: Store>(
     let mut logs = Logs::load(market, &overlay).map_err(EngineError::from)?;
     let hub = identity.device.id();
     let seal_key = SealKey::from_secret(&identity.seal_secret).map_err(EngineError::from)?;
-    let certificate = Certificate {
-        device: hub,
-        role: Role::Hub,
-        stall: String::new(),
-        name: order.hub_name.clone(),
-        scopes: Scopes::hub(),
-        // Entries of devices whose clock is a little behind still fall inside.
-        not_before: now.wall_ms.saturating_sub(24 * 3_600_000),
-        not_after: now.wall_ms + order.valid_ms,
-        seal_key: seal_key.public(),
-        invite: None,
-        request: None,
-    };
+    let certificate = hub_certificate(order, hub, seal_key.public(), now.wall_ms);
     let description = payload::Market {
         name: order.name.clone(),
         currency: order.currency.clone(),
@@ -125,6 +113,23 @@ pub fn create_market<S: Store>(
     Ok(market)
 }
 
+fn hub_certificate(order: &MarketOrder, device: DeviceId, seal_key: [u8; 32], now: u64) -> Certificate {
+    // Entries of devices whose clock is a little behind still fall inside.
+    let not_before = now.saturating_sub(24 * 3_600_000);
+    Certificate {
+        device,
+        role: Role::Hub,
+        stall: String::new(),
+        name: order.hub_name.clone(),
+        scopes: Scopes::hub(),
+        not_before,
+        not_after: (now + order.valid_ms).min(not_before + VALIDITY_MAX),
+        seal_key,
+        invite: None,
+        request: None,
+    }
+}
+
 /// Why a market could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
@@ -165,4 +170,26 @@ pub(crate) fn read_policy(view: &PolicyView, replaces: Vec<Vec<u8>>) -> Result<p
         card_floor_limit: view.card_floor_limit,
         cash_rounding: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::engine::PolicyView;
+
+    #[test]
+    fn the_longest_certificate_of_a_hub_is_one_that_everybody_reads() {
+        let order = MarketOrder {
+            name: "Saturday".into(),
+            currency: "EUR".into(),
+            epoch: 1,
+            hub_name: "Hub".into(),
+            valid_ms: VALIDITY_MAX,
+            policy: PolicyView::default(),
+        };
+        let certificate = hub_certificate(&order, DeviceId::from_bytes([1; 32]), [2; 32], 1_780_732_800_000);
+        assert_eq!(Certificate::from_payload(&certificate.to_payload()).unwrap(), certificate);
+    }
 }

@@ -437,11 +437,9 @@ impl Replica {
     /// branch. What follows the limit is asked for no more.
     pub fn note_forked(&mut self, log: LogName, head: Head, limit: Head, now: u64) {
         let head = if head.sequence > limit.sequence { limit } else { head };
-        let lane = self.clock.entry(log.lane).or_default();
-        let known = lane.entry(log).or_insert(Known { low: 1, head, limit: Some(limit) });
-        if (known.head, known.limit) == (head, Some(limit))
-            && self.wants.get(&log).is_none_or(|want| want.probe.is_none())
-        {
+        let probed = self.wants.get(&log).is_some_and(|want| want.probe.is_some());
+        let known = self.lane_mut(log.lane).entry(log).or_insert(Known { low: 1, head, limit: Some(limit) });
+        if (known.head, known.limit) == (head, Some(limit)) && !probed {
             return;
         }
         (known.head, known.limit) = (head, Some(limit));

@@ -19,7 +19,7 @@ impl Replica {
         if !log.lane.is_kept_by_all() {
             return;
         }
-        let lane = self.clock.entry(log.lane).or_default();
+        let lane = self.lane_mut(log.lane);
         let known = lane.entry(log).or_insert(Known { low: 1, head: Head::EMPTY, limit: None });
         let before = known.head.sequence;
         let head = known.limit.filter(|limit| limit.sequence < head.sequence).unwrap_or(head);

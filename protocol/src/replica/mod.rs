@@ -333,6 +333,8 @@ pub struct Replica {
     addresses: Vec<String>,
     /// The clock: every log of the lanes that everyone keeps.
     clock: BTreeMap<Lane, BTreeMap<LogName, Known>>,
+    /// The hash of each lane's clock and how many logs it has, as long as nothing changes.
+    digests: BTreeMap<Lane, (Hash, u64)>,
     sessions: BTreeMap<SessionId, Session>,
     /// What is asked for, or should be.
     wants: BTreeMap<LogName, Want>,
@@ -366,6 +368,7 @@ impl Replica {
             status: wire::Status::default(),
             addresses: Vec::new(),
             clock: BTreeMap::new(),
+            digests: BTreeMap::new(),
             sessions: BTreeMap::new(),
             wants: BTreeMap::new(),
             put_off: BTreeSet::new(),
@@ -378,7 +381,13 @@ impl Replica {
 
     /// Tells of a log that was held at the start.
     pub fn load(&mut self, log: LogName, low: u64, head: Head) {
-        self.clock.entry(log.lane).or_default().insert(log, Known { low, head, limit: None });
+        self.lane_mut(log.lane).insert(log, Known { low, head, limit: None });
+    }
+
+    /// A lane's clock, about to change.
+    fn lane_mut(&mut self, lane: Lane) -> &mut BTreeMap<LogName, Known> {
+        self.digests.remove(&lane);
+        self.clock.entry(lane).or_default()
     }
 
     /// What to do next.

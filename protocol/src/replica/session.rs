@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::catch_up::Serving;
 use super::{Channel, Holdings, Limits, Output, Replica, SessionId, VERSION};
-use crate::hash::{Domain, Hasher};
+use crate::hash::{Domain, Hash, Hasher};
 use crate::id::{DeviceId, Incarnation, Lane, LogName};
 use crate::wire;
 
@@ -204,14 +204,12 @@ impl Replica {
         }
     }
 
-    /// 16 bytes over a lane's whole clock, keyed with both nonces: nobody can prepare two clocks that look alike.
-    fn fingerprint(&self, state: &Session, lane: Lane) -> ([u8; 16], u64) {
-        let (low, high) = if state.own_nonce <= state.their_nonce {
-            (state.own_nonce, state.their_nonce)
-        } else {
-            (state.their_nonce, state.own_nonce)
-        };
-        let mut hasher = Hasher::new(Domain::Fingerprint).bytes(&low).bytes(&high).u32(lane.0);
+    /// The hash of a lane's whole clock, and how many logs it has.
+    fn digest(&mut self, lane: Lane) -> (Hash, u64) {
+        if let Some(known) = self.digests.get(&lane) {
+            return *known;
+        }
+        let mut hasher = Hasher::new(Domain::Fingerprint).u32(lane.0);
         let mut logs = 0;
         for (log, known) in self.clock.get(&lane).into_iter().flatten() {
             hasher = hasher
@@ -222,14 +220,27 @@ impl Replica {
                 .bytes(known.head.hash.as_bytes());
             logs += 1;
         }
+        let digest = (hasher.finish(), logs);
+        self.digests.insert(lane, digest);
+        digest
+    }
+
+    /// 16 bytes of it, keyed with both nonces: nobody can prepare two clocks that look alike.
+    fn fingerprint(&mut self, session: SessionId, lane: Lane) -> Option<([u8; 16], u64)> {
+        let (digest, logs) = self.digest(lane);
+        let state = self.sessions.get(&session)?;
+        let (low, high) = (state.own_nonce.min(state.their_nonce), state.own_nonce.max(state.their_nonce));
+        let hash = Hasher::new(Domain::Fingerprint).bytes(&low).bytes(&high).u32(lane.0).bytes(digest.as_bytes());
         let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&hasher.finish().as_bytes()[..16]);
-        (fingerprint, logs)
+        fingerprint.copy_from_slice(&hash.finish().as_bytes()[..16]);
+        Some((fingerprint, logs))
     }
 
     fn send_summary(&mut self, session: SessionId, lane: Lane) {
-        let Some(state) = self.sessions.get(&session).filter(|state| state.may_have(lane)) else { return };
-        let (fingerprint, logs) = self.fingerprint(state, lane);
+        if !self.sessions.get(&session).is_some_and(|state| state.may_have(lane)) {
+            return;
+        }
+        let Some((fingerprint, logs)) = self.fingerprint(session, lane) else { return };
         let summary = wire::Summary { lane: lane.0, fingerprint: fingerprint.to_vec(), logs };
         self.send(session, Channel::Live, wire::frame::Body::Summary(summary));
     }
@@ -239,8 +250,10 @@ impl Replica {
         if !lane.is_kept_by_all() {
             return;
         }
-        let Some(state) = self.sessions.get(&session).filter(|state| state.may_have(lane)) else { return };
-        let (own, _) = self.fingerprint(state, lane);
+        if !self.sessions.get(&session).is_some_and(|state| state.may_have(lane)) {
+            return;
+        }
+        let Some((own, _)) = self.fingerprint(session, lane) else { return };
         if summary.fingerprint == own {
             let theirs: Vec<(LogName, Theirs)> = self
                 .clock
