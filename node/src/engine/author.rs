@@ -2,10 +2,11 @@
 
 use stallmesh_protocol::entry::{Part, PartBody, Payload};
 use stallmesh_protocol::log::LogWriter;
+use stallmesh_protocol::membership::Ancestry;
 use stallmesh_protocol::payload;
 use stallmesh_protocol::seal::{DayKey, SealedAt};
 use stallmesh_protocol::sign::DeviceKey;
-use stallmesh_protocol::{DeviceId, Kind, Lane, LogName};
+use stallmesh_protocol::{DeviceId, Head, Kind, Lane, LogName};
 
 use super::logs::Held;
 use super::{Engine, EngineError, META_OPENING};
@@ -245,11 +246,17 @@ impl<S: Store> Engine<S> {
     /// The day key of a sealed entry, from the key entry on its own chain.
     pub(crate) fn day_key_for(&mut self, held: &Held) -> Result<DayKey, String> {
         let sequence = held.entry.payload.key.ok_or("E_INCOMPLETE: it names no key entry")?;
-        let candidates = self.logs.held_at(&self.overlay, &held.log, sequence).map_err(|error| error.to_string())?;
+        let mut candidates =
+            self.logs.held_at(&self.overlay, &held.log, sequence).map_err(|error| error.to_string())?;
+        // In a forked log two key entries can stand at one place: that of the other branch opens nothing of this one.
+        let (ancestry, own) = (self.ancestry(), Head { sequence: held.sequence, hash: held.hash });
+        candidates.retain(|candidate| {
+            let key = Head { sequence, hash: candidate.hash };
+            candidate.entry.kind == Kind::KEY && ancestry.is_at_or_before(&held.log, key, own) != Some(false)
+        });
         let Some(market) = self.market else { return Err("no market".into()) };
         let mut problem = String::from("E_INCOMPLETE: its key entry isn't here");
-        // In a forked log two key entries can stand at one place; the right one opens the entry.
-        for candidate in candidates.into_iter().filter(|candidate| candidate.entry.kind == Kind::KEY) {
+        for candidate in candidates {
             let cached = (held.log, sequence, candidate.hash);
             if let Some(key) = self.day_keys.get(&cached) {
                 return Ok(key.clone());

@@ -97,6 +97,27 @@ fn both_branches_of_a_forked_sales_log_reach_the_hub_and_stand_in_suspense() {
     }
 }
 
+/// A fork before the key entry: each branch has a key of its own at the same place.
+#[test]
+fn branches_with_keys_of_their_own_are_opened_with_these_and_the_export_holds() {
+    let (mut market, second) = two_faced(57);
+    // Their neighbours differ, so that they have drawn different numbers before they draw a key.
+    market.partition(&[&[1, 2, 3, 5], &[4, second]]);
+    market.run_for(10_000);
+    sell_on_both_sides(&mut market, second);
+    market.kill(2);
+    market.kill(second);
+    market.heal();
+    market.uplink(1, true);
+    market.until("both branches are at the hub", 120_000, |market| {
+        let settlement = market.settle(true);
+        settlement.posted + settlement.suspense.len() == 2 + 1 + 6
+    });
+    let settlement = settle_and_recompute(&mut market);
+    // Whatever stands of them, each can be read, on whichever branch it is.
+    assert!(quarantined_amounts(&settlement).len() >= 3, "{:?}", settlement.suspense);
+}
+
 #[test]
 fn the_branch_that_a_checkpoint_named_still_settles_and_the_other_stands_in_suspense() {
     for (seed, first, others) in [(34, [1, 2, 3], 500), (35, [4, 5, 6], 250)] {
