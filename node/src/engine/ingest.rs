@@ -109,7 +109,7 @@ impl<S: Store> Engine<S> {
             Err(error) => {
                 let peer = self.peer_of(session).map(|peer| peer.short()).unwrap_or_default();
                 tracing::warn!(peer, %log.lane, %error, "refused a page");
-                self.close_link(LinkId(session.0), format!("a page that doesn't hold: {error}"));
+                self.close_for_fault(LinkId(session.0), format!("a page that doesn't hold: {error}"));
                 None
             }
         }
@@ -217,7 +217,9 @@ impl<S: Store> Engine<S> {
             Ok(proof)
         }) {
             Ok(proof) => self.take_proof(proof, bytes.to_vec()),
-            Err(reason) => self.close_link(LinkId(session.0), format!("a proof that proves nothing: {reason}")),
+            Err(reason) => {
+                self.close_for_fault(LinkId(session.0), format!("a proof that proves nothing: {reason}"));
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use stallmesh_protocol::replica::{Channel as ReplicaChannel, SessionId, keeps_li
 use stallmesh_protocol::{DeviceId, Incarnation, wire};
 
 use super::join::JoinState;
+use super::peers::Ending;
 use super::{Effect, Engine, HoldingsView, Notice};
 use crate::link::{Admission, Channel, LinkCommand, LinkEvent, LinkId, Road};
 use crate::phases;
@@ -37,6 +38,8 @@ pub(crate) struct Link {
     pub(crate) join: JoinState,
     /// Frames that came too early.
     early: Vec<(Channel, Vec<u8>)>,
+    /// It ends for what the peer sent.
+    at_fault: bool,
 }
 
 impl<S: Store> Engine<S> {
@@ -88,6 +91,7 @@ impl<S: Store> Engine<S> {
             status: wire::Status::default(),
             join: JoinState::default(),
             early: Vec::new(),
+            at_fault: false,
         };
         self.links.insert(link, state);
         if peer == self.device.id() && road == Road::Mesh {
@@ -143,7 +147,7 @@ impl<S: Store> Engine<S> {
                 }
                 let kept: usize = state.early.iter().map(|(_, frame)| frame.len()).sum();
                 if kept + frame.len() > EARLY_BYTES_MAX {
-                    return self.close_link(link, "E_TOO_LARGE: too much before its greeting".into());
+                    return self.close_for_fault(link, "E_TOO_LARGE: too much before its greeting".into());
                 }
                 state.early.push((channel, frame.to_vec()));
             }
@@ -167,11 +171,21 @@ impl<S: Store> Engine<S> {
         self.branches_tried.retain(|(session, ..)| session.0 != link.0);
         self.custody.mark_all();
         let still = self.links.values().any(|other| other.peer == state.peer && other.road == state.road);
-        let useless = !state.session;
-        self.book.disconnected(state.peer, state.road, &state.address, still, useless, self.now.monotonic_ms);
+        let now = self.now.monotonic_ms;
+        let ending = Ending::after(now.saturating_sub(state.up_at), !state.session || state.at_fault);
+        self.book.disconnected(state.peer, state.road, &state.address, still, ending, now);
         self.update_status();
         self.dial();
         self.notice(Notice::Links);
+    }
+
+    /// Ends a link for what the peer sent on it: it is not dialled again at once, or whoever breaks the protocol on every
+    /// link would be worth four handshakes a second.
+    pub(crate) fn close_for_fault(&mut self, link: LinkId, reason: String) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.at_fault = true;
+        }
+        self.close_link(link, reason);
     }
 
     pub(crate) fn close_link(&mut self, link: LinkId, reason: String) {

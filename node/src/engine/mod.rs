@@ -548,7 +548,8 @@ impl<S: Store> Engine<S> {
             Output::Evidence { session, proof } => self.evidence(session, &proof),
             Output::BlobAsked { hash } => self.blob_asked(hash),
             Output::Blob { hash, bytes } => self.blob_arrived(hash, &bytes),
-            Output::Close { session, reason } => self.close_link(LinkId(session.0), reason),
+            Output::Close { session, reason, fault: true } => self.close_for_fault(LinkId(session.0), reason),
+            Output::Close { session, reason, fault: false } => self.close_link(LinkId(session.0), reason),
         }
     }
 

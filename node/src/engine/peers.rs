@@ -27,17 +27,43 @@ const HUB_PATIENCE_MS: u64 = 1_000;
 /// The longest wait for the next device by key, where enough other links are up: a device that is gone for good costs a
 /// handshake every four minutes, and two halves that meet again find each other much sooner, for each has many nodes.
 const RING_BACKOFF_EXPONENT: u32 = 10;
+/// A link that ended within this time was a short one. Longer than the silence after which a dead one ends.
+const SHORT_LINK_MS: u64 = 20_000;
 /// The device with the greater key waits this long before it dials a discovered one: the other may come first.
 const COURTESY_MS: u64 = 1_000;
 /// The most addresses that are remembered of one device, and the most devices.
 const ADDRESSES_MAX: usize = 8;
 const PEERS_MAX: usize = 2_000;
 
+/// How a link ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The peer was no member, said no, or broke the protocol.
+    Useless,
+    /// After so short a time that the next one may end alike: each wait is twice the one before.
+    Soon,
+    /// After a while: it is dialled again at once.
+    Late,
+}
+
+impl Ending {
+    /// How a link ended that was up for so many milliseconds.
+    pub(crate) fn after(up_ms: u64, useless: bool) -> Self {
+        match useless {
+            true => Ending::Useless,
+            false if up_ms < SHORT_LINK_MS => Ending::Soon,
+            false => Ending::Late,
+        }
+    }
+}
+
 /// What is known of a way to somebody.
 #[derive(Clone, Debug, Default)]
 struct Peer {
     addresses: BTreeSet<String>,
     failures: u32,
+    /// Links in a row that ended soon.
+    short_links: u32,
     due: u64,
     /// Next in turn among its addresses.
     turn: usize,
@@ -189,20 +215,28 @@ impl PeerBook {
         }
     }
 
-    /// A link ended. `useless`: it was no member, or said no.
+    /// A link ended; `still`: another one to the same device is up.
     pub(crate) fn disconnected(
         &mut self,
         device: DeviceId,
         road: Road,
         address: &str,
         still: bool,
-        useless: bool,
+        ending: Ending,
         now: u64,
     ) {
-        let wait = if useless { BACKOFF_MAX_MS } else { BACKOFF_MIN_MS };
+        let mut wait = if ending == Ending::Useless { BACKOFF_MAX_MS } else { BACKOFF_MIN_MS };
         match road {
             Road::Mesh => {
                 if let Some(peer) = self.peers.get_mut(&device) {
+                    match ending {
+                        Ending::Soon if !still => {
+                            wait = (BACKOFF_MIN_MS << peer.short_links.min(10)).min(BACKOFF_MAX_MS);
+                            peer.short_links = peer.short_links.saturating_add(1);
+                        }
+                        Ending::Late => peer.short_links = 0,
+                        Ending::Soon | Ending::Useless => {}
+                    }
                     (peer.linked, peer.due) = (still, now + wait);
                     peer.ours &= still;
                     if !still && !peer.met && peer.addresses.is_empty() {
@@ -213,7 +247,7 @@ impl PeerBook {
             }
             Road::Uplink => {
                 // Before membership a hub may have no room, and is not to be asked four times a second.
-                let wait = if useless { HUB_BACKOFF_MAX_MS } else { BACKOFF_MIN_MS };
+                let wait = if ending == Ending::Useless { HUB_BACKOFF_MAX_MS } else { BACKOFF_MIN_MS };
                 for hub in self.hubs.values_mut() {
                     (hub.linked, hub.due) = (still, now + wait);
                 }
@@ -569,7 +603,7 @@ mod tests {
         let mut book = PeerBook::new(device(0), 2);
         for number in 1..100 {
             book.connected(device(number), Road::Mesh, None);
-            book.disconnected(device(number), Road::Mesh, "/ip4/10.0.0.1/udp/1/quic-v1", false, true, 0);
+            book.disconnected(device(number), Road::Mesh, "/ip4/10.0.0.1/udp/1/quic-v1", false, Ending::Useless, 0);
         }
         assert_eq!(book.peers.len(), 0);
     }

@@ -303,6 +303,8 @@ pub enum Output {
         session: SessionId,
         /// Why.
         reason: String,
+        /// Whether it broke the protocol, and isn't worth another link at once.
+        fault: bool,
     },
 }
 
@@ -699,9 +701,10 @@ impl Replica {
         self.outputs.push_back(Output::Send { session, channel, frame });
     }
 
+    /// Ends a session for what the peer sent.
     fn close(&mut self, session: SessionId, reason: &str) {
         self.close_session(session);
-        self.outputs.push_back(Output::Close { session, reason: reason.to_owned() });
+        self.outputs.push_back(Output::Close { session, reason: reason.to_owned(), fault: true });
     }
 
     fn known(&self, log: &LogName) -> Option<&Known> {

@@ -349,7 +349,9 @@ impl Replica {
         for session in due {
             let Some(state) = self.sessions.get_mut(&session) else { continue };
             if state.heard_at + limits.dead_ms <= now {
-                self.close(session, "E_SILENT: nothing was heard for too long");
+                self.close_session(session);
+                let reason = "E_SILENT: nothing was heard for too long".to_owned();
+                self.outputs.push_back(Output::Close { session, reason, fault: false });
                 continue;
             }
             if state.heard_at.max(state.pinged_at) + limits.ping_ms <= now {

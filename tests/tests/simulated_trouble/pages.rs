@@ -105,3 +105,25 @@ fn an_altered_page_is_refused_whole_its_sender_named_and_the_true_one_taken_from
     market.until("the true page is there", 5_000, |market| held(market) == 128);
     assert!(!market.is_down(honest, link), "its sender is no liar");
 }
+
+/// Somebody who breaks the protocol on every link costs its neighbours a link now and then, not four a second.
+#[test]
+fn whoever_breaks_the_protocol_is_not_dialled_again_at_once() {
+    let mut market = Simulation::market(61, 3);
+    let rude = market.nodes[3].id();
+    market.tamper_messages(3, |body| match body {
+        Body::Hello(_) => vec![body.clone(), body],
+        body => vec![body],
+    });
+    // Its links begin anew.
+    market.partition(&[&[1, 2, 4], &[3]]);
+    market.heal();
+    let before = market.closed.len();
+    market.run_for(120_000);
+    let ended = market.closed[before..].iter().filter(|end| end.peer == rude && end.reason.contains("second hello"));
+    let ended = ended.count();
+    // Each of three neighbours tries five times, and it dials each nine times, at waits that double.
+    assert!((3..=42).contains(&ended), "{ended} links ended in two minutes");
+    market.reform(3);
+    market.until("it is taken back once it keeps to the rules", 60_000, |market| market.status(3).peers.len() == 3);
+}
