@@ -76,7 +76,7 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             })
         }
         Command::Approve { code, days } => {
-            let body = json!({ "code": code, "valid_ms": days * DAY_MS });
+            let body = json!({ "code": code, "valid_ms": days.saturating_mul(DAY_MS) });
             done(json, ask(directory, "POST", "/v1/approve", Some(&body)).await?, "Admitted.")
         }
         Command::Delegate(delegate_arguments) => delegate(directory, &delegate_arguments, json).await,
@@ -325,7 +325,7 @@ pub(crate) fn create(
         currency: currency.to_owned(),
         epoch: 1,
         hub_name: format!("{name} hub"),
-        valid_ms: days * DAY_MS,
+        valid_ms: days.saturating_mul(DAY_MS),
         policy,
     };
     let wall_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
@@ -424,7 +424,7 @@ async fn invite(directory: &Path, arguments: &InviteArguments, json: bool) -> Re
     };
     let body = json!({
         "role": role, "stall": arguments.stall, "name": name,
-        "expires_ms": arguments.hours * HOUR_MS, "valid_ms": arguments.days * DAY_MS,
+        "expires_ms": arguments.hours.saturating_mul(HOUR_MS), "valid_ms": arguments.days.saturating_mul(DAY_MS),
     });
     let answer = ask(directory, "POST", "/v1/invites", Some(&body)).await?;
     show(json, &answer, |answer| println!("{}", text(&answer["invite"])))
@@ -455,7 +455,7 @@ async fn join(directory: &Path, arguments: &JoinArguments, json: bool) -> Result
 async fn delegate(directory: &Path, arguments: &DelegateArguments, json: bool) -> Result<(), CliError> {
     let body = json!({
         "device": arguments.device, "seal_key": arguments.seal_key, "name": arguments.name,
-        "scopes": arguments.scopes, "valid_ms": arguments.hours * HOUR_MS,
+        "scopes": arguments.scopes, "valid_ms": arguments.hours.saturating_mul(HOUR_MS),
     });
     done(json, ask(directory, "POST", "/v1/delegate", Some(&body)).await?, "The helper's device has its certificate.")
 }

@@ -84,20 +84,6 @@ impl Kind {
         matches!(self, Kind::Uplink | Kind::Ferry)
     }
 
-    /// Whether a device that it strikes is dishonest from then on.
-    pub fn is_dishonest(self) -> bool {
-        matches!(
-            self,
-            Kind::Fork
-                | Kind::Garbage
-                | Kind::Replay
-                | Kind::Flood
-                | Kind::Withhold
-                | Kind::ForgedAck
-                | Kind::FalseCustody
-        )
-    }
-
     pub(super) fn draw(self, dice: &mut Dice, devices: usize) -> Fault {
         let last = devices as u64 - 1;
         let anybody = |dice: &mut Dice| usize::try_from(dice.between(1, last)).unwrap_or(1);

@@ -77,7 +77,7 @@ impl Day {
             }
             Kind::Rollback if self.is_up(device) => {
                 let copy = self.simulation.nodes[device].disk.copy();
-                self.truth.devices[device].copy = Some((now, copy));
+                self.truth.devices[device].copy = Some(copy);
             }
             Kind::Clone if self.is_up(device) && self.truth.devices[device].is_invited() => self.copy_machine(device),
             Kind::ClockOff => {
@@ -156,7 +156,7 @@ impl Day {
                 }
             }
             Kind::Rollback => {
-                let Some((_, copy)) = self.truth.devices[device].copy.take() else { return };
+                let Some(copy) = self.truth.devices[device].copy.take() else { return };
                 if !self.truth.devices[device].gone {
                     self.simulation.kill(device);
                     self.forget_word(device);

@@ -45,10 +45,10 @@ pub struct Device {
     /// A cut waits for the next start: so many writes.
     pub cut_again: Option<u64>,
     /// An older copy of its disk.
-    pub copy: Option<(u64, Disk)>,
+    pub copy: Option<Disk>,
     /// Sales that were asked of it.
     pub asked: u64,
-    /// The newest trusted time that it told, and in which of its lives.
+    /// The trusted time that it told last.
     pub told_time: u64,
 }
 

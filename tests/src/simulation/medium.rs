@@ -31,9 +31,6 @@ struct State {
     lies: bool,
     /// The most bytes that have room.
     capacity: Option<u64>,
-    /// Writes and syncs so far.
-    writes: u64,
-    syncs: u64,
 }
 
 impl State {
@@ -169,11 +166,6 @@ impl Medium {
         self.state().length
     }
 
-    /// Writes so far.
-    pub fn writes(&self) -> u64 {
-        self.state().writes
-    }
-
     /// Whether the power has gone by [`Medium::cut_after`].
     pub fn is_off(&self) -> bool {
         self.state().off
@@ -207,7 +199,6 @@ impl StorageBackend for Medium {
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
         state.check()?;
-        state.syncs += 1;
         match &mut state.syncs_until_failure {
             Some(0) => {
                 state.syncs_until_failure = None;
@@ -226,7 +217,6 @@ impl StorageBackend for Medium {
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.state();
         state.check()?;
-        state.writes += 1;
         match &mut state.writes_left {
             Some(0) => {
                 state.off = true;

@@ -94,6 +94,10 @@ fn common_errors_name_the_next_step_and_end_with_the_documented_code() {
     // Devices by the beginning of their key.
     check(&market.hub, &["revoke", "zz"], 1, &["no device begins with zz", "stallmesh members"]);
     check(&market.hub, &["revoke", ""], 1, &["devices begin with", "give more of the key"]);
+    // Absurd amounts.
+    let most = u64::MAX.to_string();
+    check(&market.hub, &["invite", "--stall", "long", "--days", &most, "--hours", &most], 0, &["stallmesh:"]);
+    check(&market.node("absurd"), &["market", "create", "Absurd", "--days", &most], 1, &["400 days"]);
     // Not allowed here.
     check(&stall, &["settle"], 4, &["only a hub can do that: ask the market's organiser", "E_NOT_HUB"]);
     check(&stall, &["invite", "--stall", "x"], 4, &["E_NOT_HUB"]);

@@ -69,8 +69,8 @@ impl<S: Store> Engine<S> {
             stall: order.stall.clone(),
             name: order.name.clone(),
             scopes: if role == Role::Stall { Scopes::stall_owner() } else { Scopes::gateway() },
-            expires: time + order.expires_ms,
-            not_after: certificate.not_after.min(time + order.valid_ms),
+            expires: time.saturating_add(order.expires_ms),
+            not_after: certificate.not_after.min(time.saturating_add(order.valid_ms)),
             hub_addresses,
             peers: Vec::new(),
         };
@@ -273,7 +273,7 @@ impl<S: Store> Engine<S> {
                 format!("no request shows code {code}: see `stallmesh requests`"),
             ));
         };
-        let not_after = self.time() + valid_ms;
+        let not_after = self.time().saturating_add(valid_ms);
         let request = asking.request;
         let (role, scopes) = if request.stall.is_empty() {
             (Role::Gateway, Scopes::gateway())
