@@ -15,7 +15,7 @@ use crate::engine::{
     Answer, Effect, Engine, EngineError, Failure, FailureCode, Input, Notice, Now, Request, RequestId, Settings,
 };
 use crate::identity::{self, IdentityError};
-use crate::link::{LinkCommand, LinkEvent, LinkNumbers, Road};
+use crate::link::{Channel, LinkCommand, LinkEvent, LinkNumbers, Road};
 use crate::mesh::{self, MeshConfig, MeshError};
 use crate::phases;
 use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, StoreError};
@@ -303,6 +303,10 @@ impl Turn {
     }
 
     fn handle(&mut self, input: Input) {
+        // Of what has left, the engine counts the bulk alone: it need not turn for each small frame twice.
+        if matches!(&input, Input::Link(LinkEvent::Sent { channel, .. }) if *channel != Channel::Bulk) {
+            return;
+        }
         let now = self.clock.now();
         self.engine.handle(input, now);
     }

@@ -15,6 +15,7 @@ use thiserror::Error;
 use crate::hash::Hash;
 use crate::id::DeviceId;
 use crate::payload::{self, PayloadError, fixed};
+use crate::planted::{self, Bug};
 
 /// The longest validity that any certificate may have, in milliseconds: 400 days, a season and its settlement.
 pub const VALIDITY_MAX: u64 = 400 * 24 * 3_600_000;
@@ -330,6 +331,9 @@ impl Certificate {
     /// # Errors
     /// The first thing that it would have to have, and hasn't.
     pub fn narrows(&self, issuer: &Certificate) -> Result<(), NarrowingError> {
+        if planted::is_on(Bug::AnyGrant) {
+            return Ok(());
+        }
         let admits = issuer.role == Role::Hub && issuer.scopes.allows(Scope::ADMIT);
         let role_fits = match (issuer.role, self.role) {
             (Role::Hub, Role::Stall | Role::Gateway) => true,

@@ -10,6 +10,7 @@
 //! | [`entry`], [`log`], [`page`] | the log format: entries, chains, what travels |
 //! | [`fork`], [`interval`] | proofs of equivocation; what is held and received |
 //! | [`kind`], [`payload`] | what entries say, and their one encoding |
+//! | [`planted`] | bugs that tests switch on, to see that they are found; nothing of it is in the program |
 
 pub mod acknowledgement;
 pub mod certificate;
@@ -29,6 +30,7 @@ pub mod merkle;
 pub mod money;
 pub mod page;
 pub mod payload;
+pub mod planted;
 pub mod replica;
 pub mod seal;
 pub mod sign;

@@ -20,6 +20,7 @@ use crate::fork::ForkProof;
 use crate::hash::Hash;
 use crate::id::{DeviceId, Head, Incarnation, Lane, LogName};
 use crate::payload::{self, PayloadError, fixed};
+use crate::planted::{self, Bug};
 
 /// Where an entry stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -230,6 +231,7 @@ impl Quarantine {
     fn named(&self, log: &LogName, coverage: &dyn Coverage) -> Option<Head> {
         // Until a checkpoint covers a proof, what is covered now is what stands elsewhere.
         let ordinal = if self.covered { self.frozen } else { coverage.newest() };
+        let ordinal = ordinal.filter(|_| !planted::is_on(Bug::StandingForgotten));
         ordinal.and_then(|ordinal| coverage.standing_at(ordinal, log))
     }
 }
@@ -309,6 +311,8 @@ impl Membership {
                     Device { rank, quarantines, ..Device::default() }
                 });
                 device.issued.push(issued);
+                // The newest first, for all who ask later.
+                device.issued.sort_by_key(|issued| std::cmp::Reverse((issued.time, issued.at)));
             }
             for subject in &next {
                 for fact in judgements.remove(subject).into_iter().flatten() {
@@ -386,6 +390,7 @@ impl Membership {
                 }
                 device.revocations.push(line);
             }
+            ControlBody::Raise { .. } if planted::is_on(Bug::RaiseIgnored) => {}
             ControlBody::Raise { line, .. } => {
                 if !by_hub {
                     return Err(RefusedFact::NoSay);
@@ -411,6 +416,9 @@ impl Membership {
             return true;
         }
         let Some(device) = self.devices.get(author) else { return false };
+        if planted::is_on(Bug::AnyJudge) {
+            return true;
+        }
         device.rank < subject.rank
             && (self.role(author) == Some(Role::Hub)
                 || subject.issued.iter().any(|issued| issued.at.log.author == *author))
@@ -458,6 +466,7 @@ impl Membership {
         };
         let mut by = None;
         let beyond = device.revocations.iter().any(|line| !line.get(&key).is_some_and(|head| within(*head)));
+        let beyond = beyond && !planted::is_on(Bug::LineIgnored);
         if beyond {
             by = Some(raised().ok_or(NotStanding::BeyondLine)?);
         }
@@ -530,9 +539,7 @@ impl Membership {
 
     /// All effective certificates of a device, newest first, with who gave them and when.
     pub fn issued(&self, device: &DeviceId) -> impl Iterator<Item = &Issued> {
-        let mut issued: Vec<&Issued> = self.devices.get(device).into_iter().flat_map(|device| &device.issued).collect();
-        issued.sort_by_key(|issued| std::cmp::Reverse((issued.time, issued.at)));
-        issued.into_iter()
+        self.devices.get(device).into_iter().flat_map(|device| &device.issued)
     }
 
     /// The last millisecond at which any certificate of a device is valid; `None` for strangers and the root.
@@ -611,13 +618,19 @@ fn quarantines(proofs: &[ProofFact], coverage: &dyn Coverage) -> BTreeMap<Device
     for fact in proofs {
         let covering = fact.published.iter().filter_map(|at| coverage.covered_by(&at.log, at.sequence)).min();
         let fork = forks.entry(fact.proof.log).or_insert((fact.proof.sequence, covering));
-        fork.0 = fork.0.min(fact.proof.sequence);
+        fork.0 = match planted::is_on(Bug::LaterFork) {
+            true => fork.0.max(fact.proof.sequence),
+            false => fork.0.min(fact.proof.sequence),
+        };
         fork.1 = match (fork.1, covering) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
     }
     let mut by_device: BTreeMap<DeviceId, Vec<Quarantine>> = BTreeMap::new();
+    if planted::is_on(Bug::ForkPosted) {
+        return by_device;
+    }
     for (log, (position, covering)) in forks {
         by_device.entry(log.author).or_default().push(Quarantine {
             log,

@@ -131,10 +131,56 @@ pub fn verify(
     message: &[u8],
     signature: &Signature,
 ) -> Result<(), SignatureError> {
+    #[cfg(feature = "shared-checks")]
+    if let Some(holds) = shared::holds(signer, &context.text(message), signature) {
+        return if holds { Ok(()) } else { Err(SignatureError(*signer)) };
+    }
+    check(signer, &context.text(message), signature)
+}
+
+fn check(signer: &DeviceId, text: &[u8], signature: &Signature) -> Result<(), SignatureError> {
     if !is_canonical(signer.as_bytes()) {
         return Err(SignatureError(*signer));
     }
     let key = ed25519_dalek::VerifyingKey::from_bytes(signer.as_bytes()).map_err(|_| SignatureError(*signer))?;
     let signature = ed25519_dalek::Signature::from_bytes(signature.as_bytes());
-    key.verify_strict(&context.text(message), &signature).map_err(|_| SignatureError(*signer))
+    key.verify_strict(text, &signature).map_err(|_| SignatureError(*signer))
+}
+
+/// Simulations of many nodes in one thread: each signature is checked once, not once a node. Only with the feature
+/// `shared-checks`, and only for a thread that asked for it.
+#[cfg(feature = "shared-checks")]
+pub mod shared {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+
+    use super::{Signature, check};
+    use crate::hash::{Domain, Hasher};
+    use crate::id::DeviceId;
+
+    /// So many answers are remembered; then they are forgotten, all at once.
+    const REMEMBERED: usize = 1 << 20;
+
+    thread_local! {
+        static CHECKED: RefCell<Option<HashMap<[u8; 32], bool>>> = const { RefCell::new(None) };
+    }
+
+    /// From here on this thread remembers what it has checked, or doesn't.
+    pub fn share_checks(on: bool) {
+        CHECKED.with_borrow_mut(|checked| *checked = on.then(HashMap::new));
+    }
+
+    /// Whether a signature holds; `None` where this thread doesn't remember.
+    pub(super) fn holds(signer: &DeviceId, text: &[u8], signature: &Signature) -> Option<bool> {
+        CHECKED.with_borrow_mut(|checked| {
+            let checked = checked.as_mut()?;
+            let name =
+                Hasher::new(Domain::Fingerprint).bytes(signer.as_bytes()).sized(text).bytes(signature.as_bytes());
+            if checked.len() >= REMEMBERED {
+                checked.clear();
+            }
+            let holds = checked.entry(*name.finish().as_bytes());
+            Some(*holds.or_insert_with(|| check(signer, text, signature).is_ok()))
+        })
+    }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::payload::{self, Product};
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{DeviceId, Hash};
 
 use super::views::Written;
@@ -117,7 +118,11 @@ impl Catalog {
             if offered.len() > 1 {
                 rivals.extend(offered.iter().map(|((_, hash), _)| *hash));
             }
-            let Some(((_, hash), product)) = offered.into_iter().max_by_key(|(rank, _)| *rank) else { continue };
+            let counts = match planted::is_on(Bug::FirstComes) {
+                true => offered.into_iter().next(),
+                false => offered.into_iter().max_by_key(|(rank, _)| *rank),
+            };
+            let Some(((_, hash), product)) = counts else { continue };
             if !stalls.contains_key(key.0) {
                 stalls.insert(key.0.to_owned(), Default::default());
             }

@@ -1,6 +1,7 @@
 //! Trusted time: the newest hub checkpoint plus own monotonic time since. It decides only what this node itself does.
 
 use super::Now;
+use stallmesh_protocol::planted::{self, Bug};
 
 /// How far the wall clock may lead after a restart, in milliseconds: a week in a drawer.
 const FORWARD_MAX: u64 = 7 * 24 * 3_600_000;
@@ -36,6 +37,9 @@ impl TrustedClock {
 
     /// Milliseconds since 1970. Before any checkpoint was ever seen: the wall clock.
     pub(crate) fn time(&self, now: Now) -> u64 {
+        if planted::is_on(Bug::WallClock) {
+            return now.wall_ms;
+        }
         match self.anchor {
             Some((time, at)) => time + now.monotonic_ms.saturating_sub(at),
             None => now.wall_ms,

@@ -2,7 +2,7 @@
 
 use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::replica::SessionId;
-use stallmesh_protocol::{DeviceId, Hash, Lane, SaleId};
+use stallmesh_protocol::{DeviceId, Hash, Head, Lane, LogName, SaleId};
 
 use super::{Engine, ExplainSubject, ExplainView, SaleState};
 use crate::date::utc_minute;
@@ -120,7 +120,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// An own sale that the hub has not signed for.
-    fn explain_waiting(&self, log: &stallmesh_protocol::LogName, copies: usize) -> ExplainView {
+    fn explain_waiting(&self, log: &LogName, copies: usize) -> ExplainView {
         let membership = &self.views.membership;
         let own = self.device.id();
         if self.views.is_quarantined(&own) {
@@ -173,10 +173,41 @@ impl<S: Store> Engine<S> {
         because("waiting_for_hub", vec![format!("{copies} neighbours hold copies; the hub has not signed for it yet")])
     }
 
+    /// A sealed entry that is kept until the hub has it.
+    fn explain_carried(&self, log: &LogName, head: Head) -> ExplainView {
+        if self.is_received(log, head) {
+            return because("here", vec!["this device holds it, and the hub has signed for it".into()]);
+        }
+        let mut reasons = vec!["this device holds it until the hub has it".to_owned()];
+        let links = self.links.iter().filter(|(_, link)| link.greeted);
+        let wanted = links.map(|(id, link)| (SessionId(id.0), link)).filter(|(session, link)| {
+            self.is_hub_device(&link.peer) || self.is_nearer(link) || self.should_hold(*session, log)
+        });
+        for (session, link) in wanted {
+            let name = link.peer.short();
+            let hub = if self.is_hub_device(&link.peer) { ", the hub" } else { "" };
+            reasons.push(match self.custody.refusal(session, log) {
+                Some(refusal) => format!("device {name}{hub} refuses it: {refusal}"),
+                None if self.custody.was_handed(session, log) => {
+                    format!("it was handed to device {name}{hub}, and no word of the hub's has come back")
+                }
+                None => format!("it waits to be handed to device {name}{hub}"),
+            });
+        }
+        if reasons.len() == 1 {
+            reasons.push("nobody to whom this device is linked has a way to the hub".into());
+        }
+        because("waiting_for_hub", reasons)
+    }
+
     fn explain_entry(&mut self, hash: &Hash) -> ExplainView {
-        let found = self.logs.holds(&self.overlay, hash);
-        if self.guard(found) == Some(true) {
-            because("here", vec!["this device holds it".into()])
+        let found = self.logs.find(&self.overlay, hash);
+        if let Some((log, sequence)) = self.guard(found).flatten() {
+            let carried = self.logs.iter().find(|(name, record)| record.id == log && name.lane.is_sealed());
+            match carried.map(|(name, _)| *name).filter(|_| !self.is_hub()) {
+                Some(name) => self.explain_carried(&name, Head { sequence, hash: *hash }),
+                None => because("here", vec!["this device holds it".into()]),
+            }
         } else if self.links.values().any(|link| link.greeted) {
             because("unknown", vec!["it is not here, and no linked device has announced it by this hash".into()])
         } else {

@@ -7,6 +7,7 @@ use stallmesh_protocol::fork::{ForkProof, branch_of};
 use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::page::{Page, VerifiedPage};
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::replica::{PageOutcome, RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Kind, Lane, LogName, MarketId};
 
@@ -53,6 +54,10 @@ impl<S: Store> Engine<S> {
             Inserted::New(new) => {
                 self.grown.entry(log).or_insert(Some(session));
                 self.take_in(&new);
+                let empty = |held: &Held| self.views.ineffective.contains_key(&super::views::position(held));
+                if planted::is_on(Bug::BlameBearer) && new.iter().any(empty) {
+                    self.close_for_fault(LinkId(session.0), "an entry that says nothing".into());
+                }
                 PageOutcome::Stored
             }
             Inserted::Duplicate => PageOutcome::Duplicate,
@@ -117,7 +122,7 @@ impl<S: Store> Engine<S> {
 
     /// Whether pages of this author are taken: it is, or was, a member, or the root.
     fn may_write(&self, log: &LogName) -> bool {
-        self.views.membership.is_known(&log.author)
+        planted::is_on(Bug::StrangerKept) || self.views.membership.is_known(&log.author)
     }
 
     /// Reads new entries into the views.
@@ -217,6 +222,11 @@ impl<S: Store> Engine<S> {
             Ok(proof)
         }) {
             Ok(proof) => self.take_proof(proof, bytes.to_vec()),
+            Err(_) if planted::is_on(Bug::ProofUnverified) => {
+                if let Ok(proof) = ForkProof::from_payload(bytes) {
+                    self.take_proof(proof, bytes.to_vec());
+                }
+            }
             Err(reason) => {
                 self.close_for_fault(LinkId(session.0), format!("a proof that proves nothing: {reason}"));
             }
@@ -241,14 +251,16 @@ impl<S: Store> Engine<S> {
         let known = self.overlay.get(Table::Evidence, key.as_bytes());
         let known = self.guard(known).flatten().is_some();
         self.settle_fork(&proof);
-        if let Some(replica) = &mut self.replica {
+        if let Some(replica) = &mut self.replica
+            && !planted::is_on(Bug::ForkKept)
+        {
             replica.note_evidence(key, bytes.clone());
         }
         if known {
             return;
         }
         self.overlay.put(Table::Evidence, *key.as_bytes(), bytes.clone());
-        if stranger {
+        if stranger || planted::is_on(Bug::ForkKept) {
             return;
         }
         self.alarm(format!(
@@ -351,6 +363,9 @@ impl<S: Store> Engine<S> {
         let read = self.read_views();
         if let Some(mut views) = self.guard(read) {
             self.views.leaves().cloned().for_each(|leaf| views.insert_leaf(leaf));
+            for (device, clones) in self.views.known_clones() {
+                views.note_clones(*device, *clones);
+            }
             for fact in self.views.proofs() {
                 views.insert_proof(fact.proof.clone(), None);
             }

@@ -5,10 +5,10 @@ use stallmesh_protocol::{DeviceId, Incarnation, wire};
 
 use super::join::JoinState;
 use super::peers::Ending;
-use super::{Effect, Engine, HoldingsView, Notice};
+use super::{Effect, Engine, HoldingsView, META_CLONES, Notice};
 use crate::link::{Admission, Channel, LinkCommand, LinkEvent, LinkId, Road};
 use crate::phases;
-use crate::store::Store;
+use crate::store::{Store, StoreError, Table};
 
 /// How long a link may stay without becoming a session, in milliseconds: a join through slow neighbours takes a while.
 const STRANGER_MS: u64 = 120_000;
@@ -357,12 +357,31 @@ impl<S: Store> Engine<S> {
 
     fn check_clones(&mut self) {
         let devices: Vec<DeviceId> = self.views.membership.devices().copied().collect();
-        for device in devices {
-            if let Some((one, other)) = self.views.clones(&device) {
-                let name = self.views.membership.certificate(&device).map(|c| c.name.clone()).unwrap_or_default();
-                self.alarm(clone_alarm(&device, &name, &one, &other));
+        devices.into_iter().for_each(|device| self.check_clones_of(device));
+    }
+
+    /// Tells of two copies of a device, and keeps that they were seen.
+    pub(crate) fn check_clones_of(&mut self, device: DeviceId) {
+        let Some((one, other)) = self.views.clones(&device) else { return };
+        if self.views.note_clones(device, (one, other)) {
+            let key = [META_CLONES, device.as_bytes().as_slice()].concat();
+            self.overlay.put(Table::Meta, key, [one.as_bytes().as_slice(), other.as_bytes()].concat());
+        }
+        let name = self.views.membership.certificate(&device).map(|c| c.name.clone()).unwrap_or_default();
+        self.alarm(clone_alarm(&device, &name, &one, &other));
+    }
+
+    pub(crate) fn load_clones(&mut self) -> Result<(), StoreError> {
+        for (key, value) in self.overlay.scan_prefix(Table::Meta, META_CLONES)? {
+            let device = key.get(META_CLONES.len()..).and_then(|device| DeviceId::try_from(device).ok());
+            let incarnation = |bytes: Option<&[u8]>| bytes?.try_into().ok().map(Incarnation::from_bytes);
+            if let (Some(device), Some(one), Some(other)) =
+                (device, incarnation(value.get(..16)), incarnation(value.get(16..)))
+            {
+                self.views.note_clones(device, (one, other));
             }
         }
+        Ok(())
     }
 }
 

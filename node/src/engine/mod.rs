@@ -54,6 +54,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
 use stallmesh_protocol::checkpoint::CheckpointWriter;
 use stallmesh_protocol::membership::Position;
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::replica::{Channel as ReplicaChannel, Holdings, Limits, Output, Replica, SessionId};
 use stallmesh_protocol::seal::{DayKey, SealError, SealKey};
 use stallmesh_protocol::sign::DeviceKey;
@@ -281,6 +282,8 @@ const META_CLOCK: &[u8] = b"clock";
 const META_INVITE: &[u8] = b"invite";
 /// The hub's opening key, as the invite names it.
 const META_OPENING: &[u8] = b"opening";
+/// How keys of devices begin of which two copies were seen.
+const META_CLONES: &[u8] = b"clones:";
 /// Addresses of hubs, one a line.
 const META_HUBS: &[u8] = b"hubs";
 
@@ -309,6 +312,12 @@ impl<S: Store> Engine<S> {
         let mut random = ChaCha20Rng::from_seed(seed);
         let mut incarnation = [0; 16];
         random.fill_bytes(&mut incarnation);
+        if planted::is_on(Bug::OldIncarnation) {
+            match overlay.get(Table::Meta, b"planted")?.and_then(|kept| kept.try_into().ok()) {
+                Some(kept) => incarnation = kept,
+                None => overlay.put(Table::Meta, b"planted", incarnation),
+            }
+        }
         let nowhere = MarketId::from_bytes([0; 32]);
         let mut engine = Engine {
             logs: Logs::load(nowhere, &overlay)?,
@@ -366,6 +375,7 @@ impl<S: Store> Engine<S> {
         }
         let floor = engine.overlay.get(Table::Meta, META_CLOCK)?;
         let floor = floor.and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+        let floor = if planted::is_on(Bug::ClockForgotten) { 0 } else { floor };
         engine.clock = TrustedClock::start(floor, now);
         engine.load_peers()?;
         if let (Some(root), Some(epoch)) =
@@ -394,6 +404,7 @@ impl<S: Store> Engine<S> {
         }
         self.logs = Logs::load(id, &self.overlay)?;
         self.views = self.read_views()?;
+        self.load_clones()?;
         let mut replica = Replica::new(id, self.incarnation, Limits::default());
         for (name, record) in self.logs.iter() {
             if name.lane.is_kept_by_all()
@@ -470,7 +481,7 @@ impl<S: Store> Engine<S> {
     pub fn poll_timeout(&self) -> Option<u64> {
         [
             self.replica.as_ref().and_then(Replica::poll_timeout),
-            self.book.poll_timeout(self.dials_hubs()),
+            self.dial_timeout(),
             self.checkpoint_at,
             self.stall_key_at,
             self.renewals.poll_timeout(),

@@ -325,7 +325,7 @@ impl PeerBook {
             .iter_mut()
             .filter(|(_, peer)| !peer.linked && !peer.dialling && peer.due <= now && !peer.addresses.is_empty())
             .collect();
-        candidates.sort_by_key(|(device, peer)| (next != Some(**device), peer.failures, order(&own, device)));
+        candidates.sort_by_cached_key(|(device, peer)| (next != Some(**device), peer.failures, order(&own, device)));
         for (device, peer) in candidates {
             let is_next = next == Some(*device);
             if (if peer.met { met } else { all }) >= self.degree && !is_next {
@@ -411,6 +411,11 @@ impl<S: Store> Engine<S> {
         for (road, address, peer) in self.book.due(self.now.monotonic_ms, uplink) {
             self.effects.push(super::Effect::Link(road, LinkCommand::Dial { road, address, peer }));
         }
+    }
+
+    /// When somebody is due to be dialled. Before it knows a market, a node dials nobody, whomever it has heard of.
+    pub(crate) fn dial_timeout(&self) -> Option<u64> {
+        self.market.and_then(|_| self.book.poll_timeout(self.dials_hubs()))
     }
 
     /// Whether this node looks for a way of its own to a hub.

@@ -11,6 +11,7 @@ use stallmesh_protocol::membership::{
     read_control, read_line,
 };
 use stallmesh_protocol::payload::{self, PayloadError};
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind, Lane, LogName, MarketId};
 
 use super::catalog::{Catalog, Judgement};
@@ -97,6 +98,8 @@ pub(crate) struct Views {
     join_challenges: BTreeMap<Hash, Vec<(Written, [u8; 16])>>,
     join_refusals: BTreeMap<Hash, Vec<(Written, String)>>,
     lives: BTreeMap<DeviceId, BTreeMap<Incarnation, Life>>,
+    /// Two copies of one device each, as they were found first.
+    known_clones: BTreeMap<DeviceId, (Incarnation, Incarnation)>,
     /// Entries that are kept but say nothing, with the reason.
     pub(crate) ineffective: BTreeMap<Position, String>,
     dirty: bool,
@@ -129,6 +132,7 @@ impl Views {
             join_challenges: BTreeMap::new(),
             join_refusals: BTreeMap::new(),
             lives: BTreeMap::new(),
+            known_clones: BTreeMap::new(),
             ineffective: BTreeMap::new(),
             dirty: false,
             catalog: Catalog::default(),
@@ -266,7 +270,10 @@ impl Views {
 
     /// The earliest proved fork of a log.
     pub(crate) fn earliest_fork(&self, log: &LogName) -> Option<&ForkProof> {
-        self.proofs.get(log)?.iter().map(|fact| &fact.proof).min_by_key(|proof| (proof.sequence, proof.previous))
+        self.proofs.get(log)?.iter().map(|fact| &fact.proof).min_by_key(|proof| {
+            let earliest = (proof.sequence, proof.previous);
+            if planted::is_on(Bug::LaterFork) { (u64::MAX - earliest.0, earliest.1) } else { earliest }
+        })
     }
 
     pub(crate) fn proofs(&self) -> impl Iterator<Item = &ProofFact> {
@@ -294,7 +301,7 @@ impl Views {
                 .certified_by_root
                 .permits(&written.at, checkpoint.time, Scope::CHECKPOINT, &NoCoverage, &BySequence)
                 .is_ok();
-            if allowed {
+            if allowed || planted::is_on(Bug::AnyCheckpoint) {
                 self.coverage.insert(written.at.hash, checkpoint.clone());
             }
         }
@@ -304,7 +311,7 @@ impl Views {
         self.leaves_waiting.retain(|log| proven.get(log).is_some_and(|leaf| !coverage.insert_proven(market, leaf)));
         let proofs: Vec<ProofFact> = self.proofs().cloned().collect();
         self.membership = Membership::build(self.root, &self.facts, &proofs, &self.coverage, &BySequence);
-        self.catalog_dirty = true;
+        self.catalog_dirty |= !planted::is_on(Bug::StaleView);
         true
     }
 
@@ -430,6 +437,19 @@ impl Views {
 
     /// Incarnations of a device that lived at the same time without knowing of each other: two copies of one disk.
     pub(crate) fn clones(&self, device: &DeviceId) -> Option<(Incarnation, Incarnation)> {
+        self.known_clones.get(device).copied().or_else(|| self.find_clones(device))
+    }
+
+    /// What was found once stays found, also when a carrier has let go of the entries that show it.
+    pub(crate) fn note_clones(&mut self, device: DeviceId, found: (Incarnation, Incarnation)) -> bool {
+        self.known_clones.insert(device, found).is_none()
+    }
+
+    pub(crate) fn known_clones(&self) -> &BTreeMap<DeviceId, (Incarnation, Incarnation)> {
+        &self.known_clones
+    }
+
+    fn find_clones(&self, device: &DeviceId) -> Option<(Incarnation, Incarnation)> {
         let lives = self.lives.get(device)?;
         let descends = |from: &Incarnation, to: &Incarnation| {
             let (mut open, mut known) = (vec![*from], BTreeSet::new());

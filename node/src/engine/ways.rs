@@ -152,7 +152,8 @@ impl<S: Store> Engine<S> {
             .links
             .values()
             .filter(|link| link.greeted && !link.restricted && !link.status.full)
-            .filter(|link| link.peer != log.author && self.is_nearer(link))
+            // More than one link away from it, this node has no uplink itself.
+            .filter(|link| link.peer != log.author && (link.status.uplink || self.ways.is_next(&link.status.ways)))
             .map(|link| (draw(log, &link.peer), link.peer))
             .collect();
         nearer.sort();

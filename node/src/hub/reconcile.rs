@@ -17,6 +17,7 @@ use stallmesh_protocol::certificate::is_unprintable;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::money::{self, MoneyError};
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{Hash, payload};
 
 use super::ledger::{Account, Row, posting};
@@ -79,7 +80,13 @@ pub fn entry_name(at: &Position) -> String {
 /// Computes F over a set of facts, in a market of this currency (ISO 4217).
 pub fn reconcile(facts: impl IntoIterator<Item = Fact>, currency: &str) -> Reconciliation {
     // By position: repetitions fall together, order is forgotten.
-    let facts: BTreeMap<Position, Fact> = facts.into_iter().map(|fact| (fact.at, fact)).collect();
+    let mut arrived = Vec::new();
+    let facts = facts.into_iter().inspect(|fact| {
+        if planted::is_on(Bug::ArrivalOrder) {
+            arrived.push(fact.at);
+        }
+    });
+    let facts: BTreeMap<Position, Fact> = facts.map(|fact| (fact.at, fact)).collect();
     let mut result = Reconciliation::default();
     let mut by_sale: BTreeMap<(String, Vec<u8>), Vec<Claim<'_>>> = BTreeMap::new();
     for fact in facts.values() {
@@ -99,7 +106,11 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, currency: &str) -> Recon
                 Err(problem) => suspense("doesnt_add_up", problem, sale.total),
                 Ok(()) if sale.mark != 0 => Outcome::NotReal,
                 Ok(()) => {
-                    by_sale.entry((stall.clone(), sale.sale.clone())).or_default().push((fact, sale));
+                    let mut name = sale.sale.clone();
+                    if planted::is_on(Bug::EntryAlone) {
+                        name.extend_from_slice(fact.at.hash.as_bytes());
+                    }
+                    by_sale.entry((stall.clone(), name)).or_default().push((fact, sale));
                     continue;
                 }
             },
@@ -108,6 +119,9 @@ pub fn reconcile(facts: impl IntoIterator<Item = Fact>, currency: &str) -> Recon
     }
     for ((stall, _), mut claims) in by_sale {
         claims.sort_by_key(|(fact, _)| (fact.at.hash, fact.at));
+        if planted::is_on(Bug::ArrivalOrder) {
+            claims.sort_by_key(|(fact, _)| arrived.iter().position(|at| *at == fact.at));
+        }
         let Some((first, posted)) = claims.first().copied() else { continue };
         match post(first, posted, &stall, currency) {
             Ok(rows) => {
@@ -248,7 +262,11 @@ fn post(fact: &Fact, sale: &payload::Sale, stall: &str, currency: &str) -> Resul
     }
     let taxes = sale.lines.iter().flat_map(|line| &line.taxes).chain(sale.fees.iter().flat_map(|fee| &fee.taxes));
     for tax in taxes {
-        add(Account::Tax(tax.name.clone()), -i128::from(tax.amount));
+        let account = match planted::is_on(Bug::TaxKept) {
+            true => Account::StallPayable(stall.to_owned()),
+            false => Account::Tax(tax.name.clone()),
+        };
+        add(account, -i128::from(tax.amount));
     }
     add(Account::Rounding, -i128::from(sale.cash_rounding));
     let net = i128::from(sale.total) - i128::from(sale.tax) - i128::from(sale.cash_rounding);
@@ -303,7 +321,7 @@ pub fn batch(now: &[Row], published: &[Row]) -> Vec<Row> {
     for row in now {
         *difference.entry(key(row)).or_insert(0) += row.amount;
     }
-    for row in published {
+    for row in published.iter().filter(|_| !planted::is_on(Bug::BatchWhole)) {
         *difference.entry(key(row)).or_insert(0) -= row.amount;
     }
     let mut leg_of: BTreeMap<String, u32> = BTreeMap::new();

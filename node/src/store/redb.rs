@@ -7,6 +7,7 @@
 //! After any storage error the handle is dead: the system may have dropped pages that it failed to write, so nothing
 //! that it says later can be believed. The process must end and open the file anew.
 
+use stallmesh_protocol::planted::{self, Bug};
 use std::path::{Path, PathBuf};
 
 /// What a store stands on, if not a file: the simulator's disks.
@@ -140,6 +141,9 @@ impl RedbStore {
     fn write(&self, batch: Batch) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_two_phase_commit(true);
+        if planted::is_on(Bug::LazySync) {
+            let _ = transaction.set_durability(redb::Durability::None);
+        }
         {
             let mut writes = batch.into_writes().peekable();
             while let Some((table, _, _)) = writes.peek() {

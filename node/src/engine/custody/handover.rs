@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::page::{Page, SIGNED_EVERY};
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::replica::SessionId;
 use stallmesh_protocol::{DeviceId, Lane, LogName};
 
@@ -15,7 +16,7 @@ use crate::store::Store;
 
 impl<S: Store> Engine<S> {
     /// Whether a session's peer should hold a log's waiting entries.
-    pub(super) fn should_hold(&self, session: SessionId, log: &LogName) -> bool {
+    pub(crate) fn should_hold(&self, session: SessionId, log: &LogName) -> bool {
         let Some(link) = self.links.get(&LinkId(session.0)) else { return false };
         let membership = &self.views.membership;
         let own = log.author == self.device.id();
@@ -26,9 +27,12 @@ impl<S: Store> Engine<S> {
             return self.should_hold_ledger(link, log);
         }
         if self.is_hub_device(&link.peer) {
-            return !self.is_hub();
+            return !self.is_hub() && (own || !planted::is_on(Bug::NoAnswer));
         }
         if link.restricted {
+            return false;
+        }
+        if planted::is_on(Bug::NoAnswer) && !own {
             return false;
         }
         // A device that lost its own entries gets them back from whoever has them.

@@ -15,6 +15,7 @@ use stallmesh_protocol::acknowledgement::Acknowledgement;
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::membership::{NotStanding, Position};
 use stallmesh_protocol::page::VerifiedPage;
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::replica::{RefusalCode, SessionId};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, wire};
 
@@ -118,6 +119,11 @@ impl Custody {
         said(None).or_else(|| said(Some(*log))).map(|(_, reason)| reason.as_str())
     }
 
+    /// Whether something of a log was handed over on a session, and not refused.
+    pub(crate) fn was_handed(&self, session: SessionId, log: &LogName) -> bool {
+        self.sent.get(&session).is_some_and(|sent| sent.keys().any(|(of, ..)| of == log))
+    }
+
     /// Why a peer doesn't take something or other just now.
     pub(crate) fn any_refusal(&self, session: SessionId) -> Option<&str> {
         self.refused
@@ -161,6 +167,10 @@ impl<S: Store> Engine<S> {
         let Some(acknowledgement) = self.custody.received.get(log) else { return Vec::new() };
         let mut received = Vec::new();
         for interval in acknowledgement.intervals.iter().filter(|interval| interval.to >= run.from) {
+            let mut interval = *interval;
+            if planted::is_on(Bug::DropAncestors) {
+                interval.from = 1;
+            }
             let end = Head { sequence: interval.to, hash: interval.hash };
             if end == run.head() {
                 received.push((interval.from.max(run.from), interval.to));
@@ -170,7 +180,7 @@ impl<S: Store> Engine<S> {
                     received.push((interval.from.max(run.from), interval.to));
                 }
             } else {
-                received.extend(self.shared_with(log, run, interval));
+                received.extend(self.shared_with(log, run, &interval));
             }
         }
         received
@@ -210,6 +220,13 @@ impl<S: Store> Engine<S> {
         let own = log.author == self.device.id();
         let bytes: u64 = verified.page().entries.iter().map(|entry| entry.payload.length() as u64).sum();
         if !hub && !own && self.custody.held_bytes + bytes > self.settings.custody_bytes_max && !self.make_room(bytes) {
+            if planted::is_on(Bug::CustodyWhenFull)
+                && let Some(replica) = &mut self.replica
+            {
+                let (from, to) = (verified.page().first, verified.page().last());
+                replica.take_custody(session, log, &[Interval { from, to, hash: verified.head().hash }]);
+                return;
+            }
             return self.refuse(session, log, RefusalCode::Full, "the room for others' sales is used up");
         }
         let beyond = self.bytes_beyond_line(&log, &verified);
@@ -227,11 +244,22 @@ impl<S: Store> Engine<S> {
             let in_page = key >= verified.page().first && key <= verified.page().last();
             let held = self.logs.held_at(&self.overlay, &log, key);
             let held = self.guard(held).unwrap_or_default();
-            if !in_page && !held.iter().any(|held| held.entry.kind == Kind::KEY) {
+            let missing = !in_page && !held.iter().any(|held| held.entry.kind == Kind::KEY);
+            if missing && (hub || !planted::is_on(Bug::CustodyWithoutKey)) {
                 return self.refuse(session, log, RefusalCode::Incomplete, "its key entry isn't here");
             }
         }
-        let interval = Interval { from: verified.page().first, to: verified.page().last(), hash: verified.head().hash };
+        let mut interval =
+            Interval { from: verified.page().first, to: verified.page().last(), hash: verified.head().hash };
+        if planted::is_on(Bug::CustodyOfAll) {
+            interval.from = 1;
+        }
+        if planted::is_on(Bug::OrphansRefused) && hub && interval.from > 1 {
+            let before = self.logs.held_at(&self.overlay, &log, interval.from - 1);
+            if self.guard(before).unwrap_or_default().is_empty() {
+                return self.refuse(session, log, RefusalCode::NotAllowed, "what comes before it isn't here");
+            }
+        }
         let inserted = self.logs.insert(&mut self.overlay, &log, &verified);
         if let Some(Inserted::New(new) | Inserted::Fork { new, .. }) = inserted.as_ref().ok()
             && beyond > 0
@@ -471,7 +499,7 @@ impl<S: Store> Engine<S> {
             .collect();
         for (log, runs) in logs {
             for run in runs {
-                if !self.waiting_of(&log, &run).is_empty() {
+                if !self.waiting_of(&log, &run).is_empty() && !planted::is_on(Bug::DropWaiting) {
                     continue;
                 }
                 let chain = self.logs.entries(&self.overlay, &log, &run, run.from, run.to, usize::MAX);
@@ -532,13 +560,6 @@ impl<S: Store> Engine<S> {
             .iter()
             .filter(|run| run.from <= head.sequence && head.sequence <= run.to)
             .any(|run| self.received_of(log, run).iter().any(|(from, to)| (*from..=*to).contains(&head.sequence)))
-    }
-
-    fn check_clones_of(&mut self, device: DeviceId) {
-        if let Some((one, other)) = self.views.clones(&device) {
-            let name = self.views.membership.certificate(&device).map(|c| c.name.clone()).unwrap_or_default();
-            self.alarm(super::links::clone_alarm(&device, &name, &one, &other));
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use stallmesh_protocol::membership::Ancestry;
 use stallmesh_protocol::page::ENTRIES_MAX;
-use stallmesh_protocol::{Hash, Head, LogName};
+use stallmesh_protocol::{Hash, Head, LogId, LogName};
 
 use super::rows::{decode_held, position_key, sequence_key, sequence_of};
 use super::{Held, Logs, Run};
@@ -33,18 +33,20 @@ impl Logs {
         Ok(value.and_then(|value| decode_held(name, head.sequence, &value)).filter(|held| held.hash == head.hash))
     }
 
-    /// Whether an entry with this hash is held. Entries are kept by log and sequence, so this walks them, some at a time.
-    pub(crate) fn holds<S: Store>(&self, overlay: &Overlay<S>, hash: &Hash) -> Result<bool, StoreError> {
+    /// Where an entry with this hash is held. Entries are kept by log and sequence, so this walks them, some at a time.
+    pub(crate) fn find<S: Store>(&self, overlay: &Overlay<S>, hash: &Hash) -> Result<Option<(LogId, u64)>, StoreError> {
         let end = after_prefix(&[0xff]);
         let mut from = Vec::new();
         loop {
             let pairs = overlay.scan(Table::Entries, &from, &end, ENTRIES_MAX)?;
-            if pairs.iter().any(|(_, value)| value.starts_with(hash.as_bytes())) {
-                return Ok(true);
+            if let Some((key, _)) = pairs.iter().find(|(_, value)| value.starts_with(hash.as_bytes())) {
+                let log = key.get(..32).and_then(|log| LogId::try_from(log).ok());
+                let sequence = key.get(32..40).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
+                return Ok(log.zip(sequence));
             }
             match pairs.last() {
                 Some((last, _)) => from = [last.as_slice(), &[0]].concat(),
-                None => return Ok(false),
+                None => return Ok(None),
             }
         }
     }
