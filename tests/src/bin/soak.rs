@@ -7,13 +7,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use stallmesh_tests::market_day::{Kind, Outcome, Plan, Rare, run, shrink};
+use stallmesh_protocol::planted::Bug;
+use stallmesh_tests::market_day::{Invariant, Kind, Outcome, Plan, Rare, run, run_with_bug, shrink};
 
 const HELP: &str = "\
 Runs market days with all faults on, from seeds.
 
   tests/soak --seeds N --from S [--jobs J] [--minutes M] [--once] [--no-shrink]
   tests/soak --from S --only STEPS       one day, with some of its steps alone: 3,17,40-44
+  tests/soak --bugs all|NAMES [--seeds N] [--from S] [--jobs J]
+                                         plants each of these bugs, and counts the seeds until it is caught
 
   --seeds N      how many seeds (10)
   --from S       the first one (1)
@@ -22,6 +25,8 @@ Runs market days with all faults on, from seeds.
   --once         run each seed once, not twice: a difference between two runs isn't noticed
   --no-shrink    show a failing day as it is
   --story        print what happens, step by step
+  --log FILTER   print what nodes log, to standard error: debug, stallmesh_node=trace
+  --bug NAME     plant this bug in every day (docs/planted-bugs.md)
   --record FILE  append what came out to a table
 The last line is `N passed, M failed`; the exit status is 1 where one failed.";
 
@@ -38,6 +43,8 @@ struct Options {
     story: bool,
     record: Option<String>,
     only: Option<BTreeSet<usize>>,
+    bug: Option<Bug>,
+    bugs: Vec<Bug>,
 }
 
 fn options() -> Result<Options, String> {
@@ -52,6 +59,8 @@ fn options() -> Result<Options, String> {
         story: false,
         record: None,
         only: None,
+        bug: None,
+        bugs: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -68,6 +77,19 @@ fn options() -> Result<Options, String> {
             "--no-shrink" => options.shrink = false,
             "--story" => options.story = true,
             "--record" => options.record = Some(arguments.next().ok_or("--record needs a file")?),
+            "--log" => {
+                let filter = arguments.next().ok_or("--log needs a filter: debug")?;
+                let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| error.to_string())?;
+                tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+            }
+            "--bug" => options.bug = Some(bug(&arguments.next().ok_or("--bug needs a name")?)?),
+            "--bugs" => {
+                let names = arguments.next().ok_or("--bugs needs `all`, or names: wall-clock,later-fork")?;
+                options.bugs = match names.as_str() {
+                    "all" => Bug::ALL.to_vec(),
+                    names => names.split(',').map(bug).collect::<Result<_, _>>()?,
+                };
+            }
             "--only" => {
                 let text = arguments.next().ok_or("--only needs steps: 3,17,40-44")?;
                 options.only = Some(steps(&text).ok_or_else(|| format!("--only: `{text}` names no steps"))?);
@@ -80,6 +102,12 @@ fn options() -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+fn bug(name: &str) -> Result<Bug, String> {
+    let known = || Bug::ALL.iter().map(|bug| bug.word()).collect::<Vec<_>>().join(", ");
+    let found = Bug::ALL.iter().find(|bug| bug.word() == name).copied();
+    found.ok_or_else(|| format!("no bug is called `{name}`; there are: {}", known()))
 }
 
 fn steps(text: &str) -> Option<BTreeSet<usize>> {
@@ -118,6 +146,9 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     if let Some(only) = &options.only {
         return one_day(&options, only);
+    }
+    if !options.bugs.is_empty() {
+        return hunt(&options);
     }
     let next = AtomicU64::new(options.from);
     let end = options.from + options.seeds;
@@ -180,6 +211,10 @@ fn record(file: &str, options: &Options, done: &[Outcome], failed: usize) -> std
 /// One seed, twice, and smaller where it fails.
 fn day(seed: u64, options: &Options) -> Outcome {
     let plan = Plan::draw(seed);
+    let run = |plan: &Plan| match options.bug {
+        Some(bug) => run_with_bug(plan, bug),
+        None => run(plan),
+    };
     let mut outcome = run(&plan);
     if outcome.failure.is_none() && !options.once {
         let again = run(&plan);
@@ -195,7 +230,7 @@ fn day(seed: u64, options: &Options) -> Outcome {
             });
         }
     }
-    if let Some(failure) = outcome.failure.clone().filter(|_| options.shrink) {
+    if let Some(failure) = outcome.failure.clone().filter(|_| options.shrink && options.bug.is_none()) {
         let (steps, smaller) = shrink(&plan, failure.broken.invariant, 60);
         println!(
             "seed {seed}: {} of {} steps are enough:\n  tests/soak --from {seed} --only {}",
@@ -208,6 +243,58 @@ fn day(seed: u64, options: &Options) -> Outcome {
     outcome
 }
 
+/// Plants one bug after another, and counts the seeds until each is caught.
+fn hunt(options: &Options) -> ExitCode {
+    let next = AtomicU64::new(0);
+    let caught: Mutex<Vec<(Bug, Option<Caught>)>> = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs {
+            scope.spawn(|| {
+                while let Some(bug) = usize::try_from(next.fetch_add(1, Ordering::SeqCst))
+                    .ok()
+                    .and_then(|index| options.bugs.get(index).copied())
+                {
+                    let found = catch(bug, options);
+                    println!("{}", row(bug, found.as_ref()));
+                    if let Ok(mut caught) = caught.lock() {
+                        caught.push((bug, found));
+                    }
+                }
+            });
+        }
+    });
+    let mut caught = caught.into_inner().unwrap_or_default();
+    caught.sort_by_key(|(bug, _)| *bug);
+    println!(
+        "\n| bug | what is wrong | caught by | seeds until then | what was seen first |\n| --- | --- | --- | --- | --- |"
+    );
+    caught.iter().for_each(|(bug, found)| println!("{}", row(*bug, found.as_ref())));
+    let found = caught.iter().filter(|(_, found)| found.is_some()).count();
+    println!("{found} of {} planted bugs caught", caught.len());
+    if found == caught.len() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How a planted bug was caught.
+struct Caught {
+    seeds: u64,
+    invariant: Invariant,
+    detail: String,
+}
+
+fn catch(bug: Bug, options: &Options) -> Option<Caught> {
+    (options.from..options.from + options.seeds).find_map(|seed| {
+        let failure = run_with_bug(&Plan::draw(seed), bug).failure?;
+        let (seeds, broken) = (seed + 1 - options.from, failure.broken);
+        Some(Caught { seeds, invariant: broken.invariant, detail: broken.detail })
+    })
+}
+
+fn row(bug: Bug, caught: Option<&Caught>) -> String {
+    let Some(caught) = caught else { return format!("| `{}` | {} | | not yet | |", bug.word(), bug.about()) };
+    let detail: String = caught.detail.chars().filter(|letter| !"|\n".contains(*letter)).take(100).collect();
+    format!("| `{}` | {} | {} | {} | {detail} |", bug.word(), bug.about(), caught.invariant, caught.seeds)
+}
+
 fn one_day(options: &Options, only: &BTreeSet<usize>) -> ExitCode {
     let plan = Plan::draw(options.from).with(only);
     if options.story {
@@ -215,7 +302,10 @@ fn one_day(options: &Options, only: &BTreeSet<usize>) -> ExitCode {
             println!("{:>10} ms  {:?}", step.at, step.what);
         }
     }
-    let outcome = run(&plan);
+    let outcome = match options.bug {
+        Some(bug) => run_with_bug(&plan, bug),
+        None => run(&plan),
+    };
     tell(&outcome);
     let failed = usize::from(outcome.failure.is_some());
     println!("{} passed, {failed} failed", 1 - failed);
@@ -236,6 +326,13 @@ fn tell(outcome: &Outcome) {
         outcome.trace,
         kinds.join(" ")
     );
+    if std::env::var_os("STALLMESH_TRAFFIC").is_some() {
+        let mut traffic: Vec<_> = outcome.traffic.iter().collect();
+        traffic.sort_by_key(|(_, (frames, _))| std::cmp::Reverse(*frames));
+        for ((node, kind), (frames, bytes)) in traffic.into_iter().take(30) {
+            println!("    node {node} sent {frames} × {kind}, {bytes} bytes");
+        }
+    }
     if let Some(failure) = &outcome.failure {
         println!("seed {} FAILED at {} ms: {}", outcome.seed, failure.at, failure.broken);
         for line in &failure.last {

@@ -1,5 +1,7 @@
 //! What people do on a market day.
 
+use std::collections::BTreeSet;
+
 use stallmesh_node::engine::{
     Answer, DelegateOrder, FailureCode, OrderLine, OrderTender, PolicyView, Request, SaleOrder, SaleView,
     SettlementView, TenderKind,
@@ -9,19 +11,25 @@ use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogName};
 
 use super::invariants::{Broken, Invariant};
 use super::plan::Deed;
-use super::truth::Sold;
+use super::truth::{Line, Sold};
 use super::{Day, Later, Rare};
 use crate::simulation::{Key, entry_key, market_order};
+
+/// So many of its last sales somebody asks for again after a crash.
+const ASKED_AGAIN: usize = 3;
 
 impl Day {
     pub(super) fn carry_out(&mut self, deed: &Deed) -> Result<(), Broken> {
         match deed {
             Deed::Join { device, stall } => self.join(*device, stall),
-            Deed::Delegate { owner, helper, valid_ms } => self.delegate(*owner, *helper, *valid_ms),
+            Deed::Delegate { owner, helper, valid_ms, publishes } => {
+                self.delegate(*owner, *helper, *valid_ms, *publishes);
+            }
             Deed::Sell { device, quantity, again } => return self.sell(*device, *quantity, *again),
             Deed::Publish { device, cents } => {
                 if self.runs(*device) && self.simulation.status(*device).role == "stall" {
-                    self.simulation.publish_at(*device, *cents);
+                    // Without room on its disk, or once its certificate has ended, it is told so.
+                    self.simulation.try_publish_at(*device, *cents);
                 }
             }
             Deed::SetFee { percent } => {
@@ -29,10 +37,7 @@ impl Day {
                 self.simulation.ask(0, Request::SetPolicy(policy));
             }
             Deed::Revoke { device } => self.revoke(*device),
-            Deed::Raise { device } => {
-                let device = self.simulation.nodes[*device].id();
-                self.simulation.ask(0, Request::Raise { device });
-            }
+            Deed::Raise { device } => self.raise(*device),
             Deed::Settle => return self.settle().map(|_| ()),
         }
         Ok(())
@@ -57,7 +62,7 @@ impl Day {
         }
     }
 
-    fn delegate(&mut self, owner: usize, helper: usize, valid_ms: u64) {
+    fn delegate(&mut self, owner: usize, helper: usize, valid_ms: u64, publishes: bool) {
         if !self.runs(owner) || self.simulation.status(owner).role != "stall" {
             return;
         }
@@ -71,7 +76,10 @@ impl Day {
             device: self.simulation.nodes[helper].id(),
             seal_key: self.simulation.status(helper).seal_key,
             name: format!("helper {helper}"),
-            scopes: ["sell", "relay", "signal"].map(str::to_owned).into(),
+            scopes: ["sell", "relay", "signal", "publish-catalog"][..if publishes { 4 } else { 3 }]
+                .iter()
+                .map(|scope| (*scope).to_owned())
+                .collect(),
             valid_ms,
         };
         self.simulation.ask(owner, Request::Delegate(order));
@@ -79,13 +87,40 @@ impl Day {
 
     fn revoke(&mut self, device: usize) {
         let id = self.simulation.nodes[device].id();
+        let line = self.held_at_the_hub(device);
         let answer = self.simulation.ask(0, Request::Revoke { device: id, reason: "lost".into() });
         if answer == Answer::Done {
-            self.truth.devices[device].revoked = true;
+            (self.truth.devices[device].revoked, self.truth.devices[device].line) = (true, Some(line));
             if self.simulation.nodes[device].engine.is_some() && self.simulation.status_of_links(device) == 0 {
                 self.reached.insert(Rare::RevokedUnheard);
             }
         }
+    }
+
+    fn raise(&mut self, device: usize) {
+        let id = self.simulation.nodes[device].id();
+        let held = self.held_at_the_hub(device);
+        if self.simulation.ask(0, Request::Raise { device: id }) == Answer::Done
+            && let Some(line) = &mut self.truth.devices[device].line
+        {
+            for (log, sequence) in held {
+                let last = line.entry(log).or_insert(0);
+                *last = sequence.max(*last);
+            }
+        }
+    }
+
+    /// How far the hub holds a device's logs.
+    fn held_at_the_hub(&mut self, device: usize) -> Line {
+        let mut line = Line::new();
+        if self.runs(0) {
+            let id = self.simulation.nodes[device].id();
+            for entry in self.simulation.entries(0, id) {
+                let last = line.entry((entry.incarnation, entry.lane)).or_insert(0);
+                *last = entry.sequence.max(*last);
+            }
+        }
+        line
     }
 
     pub(super) fn sell(&mut self, device: usize, quantity: u64, again: bool) -> Result<(), Broken> {
@@ -108,6 +143,26 @@ impl Day {
             note: String::new(),
             rehearsal: false,
         };
+        let orders = &mut self.truth.devices[device].orders;
+        orders.push_back(order.clone());
+        if orders.len() > ASKED_AGAIN {
+            orders.pop_front();
+        }
+        self.ask_for_sale(device, order, again)
+    }
+
+    /// Who had no answer before the process ended, or isn't sure of it, asks again.
+    fn ask_again(&mut self, device: usize) -> Result<(), Broken> {
+        for order in self.truth.devices[device].orders.clone() {
+            if self.runs(device) {
+                self.reached.insert(Rare::AskedTwice);
+                self.ask_for_sale(device, order, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_sale(&mut self, device: usize, order: SaleOrder, again: bool) -> Result<(), Broken> {
         match self.simulation.ask(device, Request::RecordSale(order.clone())) {
             Answer::Sale(sale) => {
                 self.acknowledged(device, &sale)?;
@@ -144,7 +199,21 @@ impl Day {
             let what = format!("node {device} acknowledged {} and its disk has no such entry", sale.entry);
             return Err(Broken::new(Invariant::NothingLost, what));
         };
-        let sold = Sold { device, entry, total: sale.total, at: self.simulation.now };
+        let mut sold =
+            Sold { device, entry, total: sale.total, tax: sale.tax, at: self.simulation.now, before: BTreeSet::new() };
+        if let Some(known) = self.truth.sales.remove(&sale.sale.to_string()) {
+            let lost = known.at < self.truth.devices[device].lost_before;
+            if known.entry != entry && !lost && self.truth.is_honest(device) {
+                let what = format!("node {device} has recorded sale {} twice: {known:?}, {sold:?}", sale.sale);
+                return Err(Broken::new(Invariant::PostedOnce, what));
+            }
+            sold.before = known.before;
+            if known.entry == entry {
+                sold.at = known.at;
+            } else {
+                sold.before.insert(known.total);
+            }
+        }
         self.truth.sales.insert(sale.sale.to_string(), sold);
         Ok(())
     }
@@ -224,7 +293,21 @@ impl Day {
         {
             self.simulation.ask(device, Request::Join { invite, name: String::new() });
         }
-        Ok(())
+        self.ask_again(device)
+    }
+
+    /// A cheat goes on under the incarnation that it has, from an empty disk.
+    pub(super) fn fork_anew(&mut self, device: usize) {
+        if self.truth.devices[device].gone {
+            return;
+        }
+        self.simulation.fork_anew(device);
+        if let Some(invite) = self.truth.devices[device].invite.clone() {
+            self.simulation.ask(device, Request::Join { invite, name: String::new() });
+        }
+        for after in [30_000, 60_000, 120_000] {
+            self.later(after, Later::Sell(device));
+        }
     }
 
     /// A device gets an empty disk.

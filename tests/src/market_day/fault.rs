@@ -2,6 +2,9 @@
 
 use super::dice::Dice;
 
+/// Whether the hub itself may come back from an older copy of its disk.
+const HUB_COMES_BACK: bool = false;
+
 /// A fault, as it strikes once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -63,6 +66,8 @@ kinds! {
     Withhold "withhold" "A dishonest member keeps pages to itself.",
     ForgedAck "forged-ack" "A dishonest member says that the hub has everything.",
     FalseCustody "false-custody" "A dishonest member says that it holds what it lets fall.",
+    Lies "lies" "A dishonest member signs what it may not say, and what says nothing.",
+    TwoStories "two-stories" "Somebody who has the hub's key signs another checkpoint with a number that is taken.",
     Newer "newer" "A member speaks a newer version: fields and kinds that nobody knows.",
     Stranger "stranger" "Somebody without a certificate sends pages.",
 }
@@ -73,7 +78,8 @@ impl Kind {
         match self {
             Kind::Battery | Kind::Fork | Kind::Clone | Kind::LyingDisk | Kind::BitRot => 2,
             Kind::Garbage | Kind::Replay | Kind::Flood | Kind::Withhold | Kind::ForgedAck => 2,
-            Kind::FalseCustody | Kind::Newer | Kind::Stranger | Kind::Rollback => 2,
+            Kind::FalseCustody | Kind::Newer | Kind::Stranger | Kind::Rollback | Kind::Lies => 2,
+            Kind::TwoStories => 1,
             Kind::Kill | Kind::PowerCut => 8,
             _ => 4,
         }
@@ -108,6 +114,8 @@ impl Kind {
                     anybody(dice)
                 }
             }
+            // A hub that comes back from an older copy gets its ledger and all sales back from others.
+            Kind::Rollback if HUB_COMES_BACK && dice.chance(25) => 0,
             Kind::Rollback | Kind::Clone | Kind::Battery | Kind::Fork => seller(dice),
             _ => anybody(dice),
         };
@@ -131,7 +139,7 @@ impl Kind {
 impl Fault {
     /// Whether it lasts until it is ended.
     pub fn ends(&self) -> bool {
-        !matches!(self.kind, Kind::Battery | Kind::Stranger | Kind::Clone)
+        !matches!(self.kind, Kind::Battery | Kind::Stranger | Kind::Clone | Kind::Lies | Kind::TwoStories)
     }
 }
 

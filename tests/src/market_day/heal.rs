@@ -1,6 +1,6 @@
 //! The end of a day: faults cease, and within a bound that follows from the market's size everything is where it belongs.
 
-use stallmesh_node::engine::{Answer, Request};
+use stallmesh_node::engine::{Answer, ExplainSubject, Request};
 
 use super::invariants::{Broken, Invariant, holds};
 use super::{Day, Rare};
@@ -46,8 +46,10 @@ impl Day {
             }
         }
         for node in 0..nodes {
-            self.simulation.reform(node);
             self.simulation.resume(node);
+            if self.simulation.reform(node) {
+                self.simulation.kill(node);
+            }
             let state = &mut self.truth.devices[node];
             state.cut_again = None;
             let lied = state.lost_before > 0;
@@ -87,15 +89,33 @@ impl Day {
                     self.healed_percent = took * 100 / bound;
                     break;
                 }
-                Err(broken) if took >= bound => return Err(broken),
+                Err(broken) if took >= bound => return Err(self.explained(broken)),
                 Err(_) => {}
             }
         }
         for node in 0..self.simulation.nodes.len() {
             self.i7_strangers_have_no_effect(node)?;
+            self.i7_nobody_counts_who_was_not_let_in(node)?;
+            self.i8_nobody_is_accused(node)?;
             self.note_alarms(node);
         }
+        self.i7_nothing_beyond_a_line_stands()?;
         self.i1_what_survived_counts()
+    }
+
+    /// With what nodes themselves say of a sale that hasn't arrived.
+    fn explained(&mut self, mut broken: Broken) -> Broken {
+        let missing =
+            self.truth.sales.values().find(|sale| !holds(&self.simulation.nodes[0].disk, &sale.entry)).cloned();
+        let Some(sale) = missing else { return broken };
+        let Some(hash) = self.simulation.witness.hash_at(sale.entry.0, sale.entry.1) else { return broken };
+        for node in std::iter::once(0).chain(self.holders(&sale.entry)) {
+            if self.runs(node) {
+                let view = self.simulation.explain(node, ExplainSubject::Entry(hash));
+                broken.detail += &format!("\nnode {node} says: {}", view.because.join(" "));
+            }
+        }
+        broken
     }
 
     /// What a node tells its owner.
@@ -125,7 +145,8 @@ impl Day {
         for (id, sale) in &self.truth.sales {
             let received = holds(&self.simulation.nodes[0].disk, &sale.entry);
             if !received && self.holders(&sale.entry).iter().any(|node| counted.contains(node)) {
-                let what = format!("sale {id} of node {} is on {:?}", sale.device, self.holders(&sale.entry));
+                let holders = self.holders(&sale.entry);
+                let what = format!("sale {id} of node {} is on {holders:?}", sale.device);
                 return Err(Broken::new(Invariant::Convergence, what));
             }
         }
@@ -157,9 +178,13 @@ impl Day {
 
     /// I1: what was acknowledged, and survives where it was promised to, is posted or stands in suspense.
     fn i1_what_survived_counts(&mut self) -> Result<(), Broken> {
-        let Some(settled) = self.settle()? else {
-            return Err(Broken::new(Invariant::Convergence, "the hub doesn't settle"));
-        };
+        if self.settle()?.is_none() {
+            let problem = match self.simulation.ask(0, Request::Ledger) {
+                Answer::Ledger(ledger) => ledger.problem,
+                _ => "it doesn't answer".into(),
+            };
+            return Err(Broken::new(Invariant::Convergence, format!("the hub doesn't settle: {problem}")));
+        }
         let export = self.simulation.export(0);
         let recomputed = stallmesh_node::engine::recompute(export.as_slice(), Some(self.simulation.root), 2)
             .map_err(|error| Broken::new(Invariant::SettlementOfTheSet, error.to_string()))?;
@@ -188,7 +213,8 @@ impl Day {
                         promise.log == sale.entry.0 && (promise.from..=promise.to.1).contains(&sale.entry.1)
                     })
             });
-            let received = self.simulation.witness.was_received(&sale.entry);
+            // What the hub had, and lost with its newer disk, it gets back from whoever still holds it.
+            let received = self.simulation.witness.was_received(&sale.entry) && sale.at >= self.truth.hub_lost_before;
             if own_disk || carried || received {
                 missing.push((id.clone(), sale.device, own_disk, carried, received));
             } else {
@@ -199,20 +225,7 @@ impl Day {
             let what = format!("{} sales are gone, first {first:?} (market {market})", missing.len());
             return Err(Broken::new(Invariant::NothingLost, what));
         }
-        // What settlements have published adds up to the ledger as it stands.
-        let Answer::Ledger(ledger) = self.simulation.ask(0, Request::Ledger) else { return Ok(()) };
-        let mut published: std::collections::BTreeMap<String, i64> = Default::default();
-        for (account, sum) in &self.truth.published {
-            let account = account.split_once(' ').map_or(account.as_str(), |(_, account)| account);
-            *published.entry(account.to_owned()).or_insert(0) += sum;
-        }
-        for (account, _, sum) in &ledger.balances {
-            let said = published.get(account).copied().unwrap_or(0);
-            if said != *sum && !account.starts_with("suspense") {
-                let what = format!("{account}: statements up to {} say {said}, the ledger {sum}", settled.number);
-                return Err(Broken::new(Invariant::PostedOnce, what));
-            }
-        }
-        Ok(())
+        self.i2_honest_sales_are_posted(&recomputed)?;
+        self.i2_statements_add_up()
     }
 }

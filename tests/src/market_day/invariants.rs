@@ -1,9 +1,8 @@
 //! What must hold of every market day, whatever goes wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use stallmesh_node::engine::{Answer, Effect, Engine, Input, Now, Request, RequestId, SettlementView, recompute};
-use stallmesh_node::hub::reconcile::Outcome as Posting;
+use stallmesh_node::engine::{Answer, Effect, Engine, Input, Now, Request, RequestId};
 use stallmesh_node::store::{Direction, Store, Table};
 
 use super::{Day, Rare};
@@ -15,6 +14,8 @@ const FILE_BYTES_SPARE: u64 = 8 * 1024 * 1024;
 const FILE_BYTES_PER_BYTE: u64 = 24;
 /// Frames and timers under way for each pair of nodes.
 const UNDER_WAY_PER_PAIR: usize = 4_000;
+/// For so long a node may be due each millisecond.
+const SPINS_MS_MAX: u64 = 5_000;
 /// Milliseconds that a trusted time may fall over a restart: what is kept is a minute old at most, and a wall clock
 /// that had led it may be set right.
 const TIME_KEPT_MS: u64 = 61_000;
@@ -76,6 +77,30 @@ impl Broken {
     }
 }
 
+impl std::fmt::Display for Invariant {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Invariant::NothingLost => "I1",
+            Invariant::PostedOnce => "I2",
+            Invariant::SumsToZero => "I3",
+            Invariant::SettlementOfTheSet => "I4",
+            Invariant::SignedOnce => "I5",
+            Invariant::Agreement => "I6",
+            Invariant::MembersOnly => "I7",
+            Invariant::NoPunishment => "I8",
+            Invariant::DroppedOnceReceived => "I9",
+            Invariant::ViewsAreRebuilt => "I10",
+            Invariant::Bounded => "I11",
+            Invariant::TimeHolds => "I12",
+            Invariant::Convergence => "I13",
+            Invariant::KeyStreams => "I14",
+            Invariant::KeepsSelling => "keeps selling",
+            Invariant::Deterministic => "deterministic",
+            Invariant::NoPanic => "no panic",
+        })
+    }
+}
+
 impl std::fmt::Display for Broken {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{:?}: {}", self.invariant, self.detail)
@@ -113,7 +138,9 @@ impl Day {
         self.i3_the_ledger_sums_to_zero()?;
         let device = usize::try_from(self.dice.between(0, self.truth.devices.len() as u64 - 1)).unwrap_or(0);
         self.i10_views_are_what_their_entries_say(device)?;
-        self.i7_strangers_have_no_effect(device)
+        self.i7_strangers_have_no_effect(device)?;
+        self.i7_nobody_counts_who_was_not_let_in(device)?;
+        self.i8_nobody_is_accused(device)
     }
 
     fn i5_positions_are_signed_once(&self) -> Result<(), Broken> {
@@ -158,7 +185,11 @@ impl Day {
         if under_way > UNDER_WAY_PER_PAIR * nodes * nodes {
             return Err(Broken::new(Invariant::Bounded, format!("{under_way} frames and timers of {nodes} nodes")));
         }
-        Ok(())
+        let spins = |node: &usize| self.simulation.nodes[*node].spins_ms() > SPINS_MS_MAX;
+        match (0..nodes).find(spins) {
+            Some(node) => Err(Broken::new(Invariant::Bounded, format!("node {node} is due at once, again and again"))),
+            None => Ok(()),
+        }
     }
 
     /// Bytes of a store's file against bytes that it keeps.
@@ -185,7 +216,7 @@ impl Day {
         let before = std::mem::replace(&mut self.truth.devices[device].told_time, told);
         let fell = told + TIME_KEPT_MS < before && self.truth.devices[device].lost_before == 0;
         // Before it has heard a checkpoint, a device has its own clock alone.
-        let led = told > self.hub_time() + TIME_LEAD_MS && self.simulation.nodes[device].clock_error == 0;
+        let led = told > self.hub_time() + TIME_LEAD_MS && !self.truth.devices[device].clock_was_off;
         if fell || led {
             let what = format!("node {device} says {told}, said {before} before; at the hub it is {}", self.hub_time());
             return Err(Broken::new(Invariant::TimeHolds, what));
@@ -193,8 +224,8 @@ impl Day {
         Ok(())
     }
 
-    fn hub_time(&self) -> u64 {
-        crate::simulation::OPENING_MS + self.simulation.now
+    pub(super) fn hub_time(&self) -> u64 {
+        self.simulation.opening_ms + self.simulation.now
     }
 
     fn i3_the_ledger_sums_to_zero(&mut self) -> Result<(), Broken> {
@@ -265,55 +296,6 @@ impl Day {
             }
         }
         Ok(())
-    }
-
-    /// A settlement sums to zero, is new, and says what its own export says to anybody, in any order.
-    pub(super) fn check_settlement(&mut self, settled: &SettlementView) -> Result<(), Broken> {
-        if settled.sums.iter().any(|(_, sum)| *sum != 0) {
-            return Err(Broken::new(Invariant::SumsToZero, format!("{:?}", settled.sums)));
-        }
-        if self.truth.settled.iter().any(|(number, _)| *number >= settled.number) {
-            let what = format!("settlement {} came after {:?}", settled.number, self.truth.settled.last());
-            return Err(Broken::new(Invariant::PostedOnce, what));
-        }
-        self.truth.settled.push((settled.number, settled.digest.clone()));
-        for statement in &settled.statements {
-            for balance in statement.body["balances"].as_array().into_iter().flatten() {
-                let account = format!("{} {}", statement.stall, balance[0].as_str().unwrap_or_default());
-                *self.truth.published.entry(account).or_insert(0) += balance[1].as_i64().unwrap_or(0);
-            }
-        }
-        let export = self.simulation.export(0);
-        let mut posted: BTreeMap<String, u64> = BTreeMap::new();
-        for order in [0, 1] {
-            let recomputed = match recompute(export.as_slice(), Some(self.simulation.root), order) {
-                Ok(recomputed) => recomputed,
-                Err(error) => return Err(Broken::new(Invariant::SettlementOfTheSet, error.to_string())),
-            };
-            let digest = recomputed.reconciliation.digest().to_string();
-            if digest != settled.digest {
-                let what = format!("settlement {} has digest {}, recomputed {digest}", settled.number, settled.digest);
-                return Err(Broken::new(Invariant::SettlementOfTheSet, what));
-            }
-            posted.clear();
-            for sale in &recomputed.sales {
-                let outcome = recomputed.reconciliation.outcomes.get(&sale.at);
-                if matches!(outcome, Some((_, Posting::Posted))) {
-                    *posted.entry(sale.sale.clone()).or_insert(0) += 1;
-                    let known = self.truth.sales.get(&sale.sale);
-                    if known.is_some_and(|known| known.total != sale.total) {
-                        let what = format!("sale {} of {:?} is posted as {}", sale.sale, known, sale.total);
-                        return Err(Broken::new(Invariant::PostedOnce, what));
-                    }
-                }
-            }
-        }
-        match posted.iter().find(|(_, times)| **times != 1) {
-            Some((sale, times)) => {
-                Err(Broken::new(Invariant::PostedOnce, format!("sale {sale} is posted {times} times")))
-            }
-            None => Ok(()),
-        }
     }
 
     /// Which running nodes hold an entry.

@@ -4,9 +4,9 @@
 //! | file | what it has |
 //! | --- | --- |
 //! | `plan`, `fault` | what a seed draws: people's deeds, kinds of faults |
-//! | `deeds`, `strikes` | how they are carried out |
+//! | `deeds`, `strikes`, `liars` | how they are carried out |
 //! | `truth` | what was promised to whom, kept beside the nodes |
-//! | `invariants` | what must hold of every day, one function each |
+//! | `invariants`, `money`, `honesty` | what must hold of every day, one function each |
 //! | `heal` | the end: faults cease, and within a bound all is where it belongs |
 //! | `shrink` | a smaller day that fails alike |
 
@@ -14,7 +14,10 @@ mod deeds;
 mod dice;
 mod fault;
 mod heal;
+mod honesty;
 pub mod invariants;
+mod liars;
+mod money;
 mod plan;
 mod shrink;
 mod strikes;
@@ -23,7 +26,9 @@ mod truth;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use stallmesh_node::engine::{Engine, Input};
+use stallmesh_node::engine::{Engine, Input, Now, Settings};
+use stallmesh_protocol::planted::{self, Bug};
+use stallmesh_protocol::sign::shared;
 
 pub use self::dice::Dice;
 pub use self::fault::{Fault, Kind};
@@ -31,7 +36,7 @@ pub use self::invariants::{Broken, Invariant};
 pub use self::plan::{Deed, Happening, Plan, Step};
 pub use self::shrink::shrink;
 pub use self::truth::{Device, Truth};
-use crate::simulation::{Disk, Simulation, What};
+use crate::simulation::{Disk, OPENING_MS, Simulation, What};
 
 /// How often what costs little is looked at, in simulated milliseconds.
 const LOOK_EVERY_MS: u64 = 60_000;
@@ -69,11 +74,13 @@ pub enum Rare {
     Punished,
     /// A member was revoked while it couldn't hear of it.
     RevokedUnheard,
+    /// Two checkpoints of one number were noticed.
+    TwoStories,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Rare; 14] = [
+    pub const ALL: [Rare; 15] = [
         Rare::Died,
         Rare::Wiped,
         Rare::TimedOut,
@@ -88,6 +95,7 @@ impl Rare {
         Rare::Recovered,
         Rare::Punished,
         Rare::RevokedUnheard,
+        Rare::TwoStories,
     ];
 }
 
@@ -112,6 +120,8 @@ pub struct Outcome {
     pub events: u64,
     /// How long healing took of what it may, in percent.
     pub healed_percent: u64,
+    /// Frames and bytes that nodes sent, by kind of frame.
+    pub traffic: BTreeMap<(usize, &'static str), (u64, u64)>,
     /// What did not hold.
     pub failure: Option<Failure>,
 }
@@ -159,14 +169,17 @@ enum Later {
     Start(usize),
     Gone(usize),
     Sell(usize),
+    ForkAnew(usize),
 }
 
 impl Day {
     fn new(plan: Plan) -> Self {
-        let mut simulation = Simulation::on_media(plan.seed | 1 << 63);
+        let mut simulation = Simulation::on_media(plan.seed | 1 << 63, OPENING_MS + plan.opens_ms);
         let truth = Truth::new(plan.devices);
-        for _ in 1..plan.devices {
-            simulation.add_idle(stallmesh_node::engine::Settings::default());
+        for room in plan.rooms.iter().skip(1) {
+            let usual = Settings::default();
+            let custody_bytes_max = room.unwrap_or(usual.custody_bytes_max);
+            simulation.add_idle(Settings { custody_bytes_max, ..usual });
         }
         let dice = Dice::new(plan.seed, 3);
         Day {
@@ -213,6 +226,7 @@ impl Day {
                         Later::Start(device) => self.start(device)?,
                         Later::Gone(device) => self.lose(device),
                         Later::Sell(device) => self.sell(device, 1, false)?,
+                        Later::ForkAnew(device) => self.fork_anew(device),
                     }
                 }
             }
@@ -254,19 +268,30 @@ impl Day {
     }
 
     /// A second process on a copy of a node's disk, which nobody hears of.
-    pub(crate) fn rebuilt(&self, device: usize) -> Option<(Engine<Disk>, stallmesh_node::engine::Now)> {
+    pub(crate) fn rebuilt(&mut self, device: usize) -> Option<(Engine<Disk>, Now)> {
+        // Whatever its own clock says: what has expired is a question of the time that the running one trusts.
+        let wall_ms = self.simulation.status(device).time;
         let node = &self.simulation.nodes[device];
         let disk = node.disk.copy().unwatched();
         disk.open().ok()?;
-        let now = node.now(self.simulation.now, crate::simulation::OPENING_MS);
+        let now = Now { monotonic_ms: self.simulation.now, wall_ms };
         let mut engine = Engine::open(disk, node.identity.clone(), node.settings.clone(), [77; 32], now).ok()?;
         engine.handle(Input::Tick, now);
         Some((engine, now))
     }
 }
 
+/// Runs a day with a bug planted in all nodes.
+pub fn run_with_bug(plan: &Plan, bug: Bug) -> Outcome {
+    planted::plant(Some(bug));
+    let outcome = run(plan);
+    planted::plant(None);
+    outcome
+}
+
 /// Runs a day.
 pub fn run(plan: &Plan) -> Outcome {
+    shared::share_checks(true);
     let (seed, devices) = (plan.seed, plan.devices);
     let mut day = Day::new(plan.clone());
     let result = catch_unwind(AssertUnwindSafe(|| day.run()));
@@ -295,6 +320,7 @@ pub fn run(plan: &Plan) -> Outcome {
         trace: day.simulation.trace.hash(),
         events: day.simulation.steps(),
         healed_percent: day.healed_percent,
+        traffic: std::mem::take(&mut day.simulation.traffic),
         failure,
     }
 }

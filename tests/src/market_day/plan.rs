@@ -26,6 +26,8 @@ pub enum Deed {
         helper: usize,
         /// For how long, in milliseconds.
         valid_ms: u64,
+        /// Whether it may change the stall's prices, too.
+        publishes: bool,
     },
     /// A sale, of some units.
     Sell {
@@ -89,6 +91,10 @@ pub struct Plan {
     pub seed: u64,
     /// Nodes: 0 is the hub, 1 the gateway.
     pub devices: usize,
+    /// How many bytes of others' sales each node has room for, where it is short of it.
+    pub rooms: Vec<Option<u64>>,
+    /// Milliseconds from eight in the morning until the day begins: some go on past midnight.
+    pub opens_ms: u64,
     /// Milliseconds until faults end.
     pub span_ms: u64,
     /// What happens, in order.
@@ -105,7 +111,12 @@ impl Plan {
             _ => dice.between(21, 40),
         };
         let devices = usize::try_from(devices).unwrap_or(5);
-        let mut plan = Plan { seed, devices, span_ms: dice.between(6 * HOUR, 9 * HOUR), steps: Vec::new() };
+        let mut size = Dice::new(seed, 6);
+        let short = |dice: &mut Dice| dice.chance(30).then(|| dice.magnitude(2_000, 200_000));
+        let rooms = (0..devices).map(|_| short(&mut size)).collect();
+        let opens_ms = if size.chance(30) { size.between(8 * HOUR, 15 * HOUR) } else { 0 };
+        let span_ms = dice.between(6 * HOUR, 9 * HOUR);
+        let mut plan = Plan { seed, devices, rooms, opens_ms, span_ms, steps: Vec::new() };
         plan.people(&mut dice);
         plan.faults(&mut Dice::new(seed, 2));
         // What happens at one time keeps the order in which it was drawn.
@@ -137,8 +148,13 @@ impl Plan {
             if device > 3 && dice.chance(20) {
                 if let Some(owner) = dice.pick(&owners).copied() {
                     let valid_ms = dice.between(HOUR, 12 * HOUR);
-                    self.deed(at + 10 * MINUTE, Deed::Delegate { owner, helper: device, valid_ms });
+                    let publishes = dice.chance(40);
+                    self.deed(at + 10 * MINUTE, Deed::Delegate { owner, helper: device, valid_ms, publishes });
                     sellers.push((device, at + 12 * MINUTE));
+                    for _ in 0..if publishes { dice.between(1, 3) } else { 0 } {
+                        let at = dice.between((at + 15 * MINUTE).min(self.span_ms), self.span_ms);
+                        self.deed(at, Deed::Publish { device, cents: dice.between(0, 99) });
+                    }
                 }
                 continue;
             }

@@ -1,23 +1,12 @@
 //! How faults strike, and how they end.
 
-use stallmesh_node::engine::{Identity, Request};
-use stallmesh_node::link::{Channel, Road};
-use stallmesh_protocol::hash::{Domain, hash};
-use stallmesh_protocol::payload::{self, encode as encode_payload};
-use stallmesh_protocol::sign::DeviceKey;
-use stallmesh_protocol::wire::{self, frame::Body};
-use stallmesh_protocol::{Kind as EntryKind, Lane};
+use stallmesh_node::engine::Request;
+use stallmesh_node::link::Channel;
 
 use super::dice::Dice;
 use super::fault::{Fault, Kind};
 use super::{Day, Later};
-use crate::simulation::hostile::{encode, written_log};
-use crate::simulation::{Conditions, OPENING_MS};
-
-/// Times that somebody who floods sends each frame.
-const FLOOD: usize = 20;
-/// Frames that somebody who replays has ready.
-const REPLAYED: usize = 50;
+use crate::simulation::Conditions;
 
 impl Day {
     fn fired(&mut self, kind: Kind) {
@@ -81,10 +70,11 @@ impl Day {
             }
             Kind::Clone if self.is_up(device) && self.truth.devices[device].is_invited() => self.copy_machine(device),
             Kind::ClockOff => {
+                self.truth.devices[device].clock_was_off = true;
                 let off = i64::try_from(strength).unwrap_or(i64::MAX);
                 self.simulation.nodes[device].clock_error = if fault.seed.is_multiple_of(2) { off } else { -off };
             }
-            Kind::ClockStill => self.simulation.nodes[device].clock_stands_at = Some(OPENING_MS + now),
+            Kind::ClockStill => self.simulation.nodes[device].clock_stands_at = Some(self.simulation.opening_ms + now),
             Kind::Pause if self.is_up(device) => self.simulation.pause(device),
             Kind::Battery if self.is_up(device) => {
                 let battery = u32::try_from(strength).unwrap_or(1);
@@ -98,13 +88,21 @@ impl Day {
                 }
                 let second = self.simulation.fork_device(device);
                 self.grow(second, device);
+                // Both at one moment: all but what they say is the same.
+                let first = dice.magnitude(10, 60_000);
                 for process in [device, second] {
+                    self.later(first, Later::Sell(process));
                     (self.truth.devices[process].forked, self.truth.devices[process].dishonest) = (true, true);
                     self.forget_word(process);
                     for _ in 0..dice.between(1, 4) {
                         let after = dice.magnitude(10, 60_000);
                         self.later(after, Later::Sell(process));
                     }
+                }
+                // A third history, from an empty disk: it parts from the others at the first entry.
+                if dice.chance(40) {
+                    let after = dice.magnitude(60_000, 20 * 60_000);
+                    self.later(after, Later::ForkAnew(second));
                 }
             }
             Kind::Garbage | Kind::Replay | Kind::Flood | Kind::Withhold | Kind::ForgedAck | Kind::FalseCustody
@@ -122,6 +120,16 @@ impl Day {
                 });
             }
             Kind::Stranger if self.is_up(other) && other != 0 => self.intrude(other, &mut dice),
+            Kind::TwoStories if self.is_up(other) && other != 0 && self.runs(0) => self.tell_another_story(other),
+            Kind::Lies
+                if self.is_up(device)
+                    && self.is_up(other)
+                    && other != 0
+                    && device != other
+                    && self.truth.devices[device].is_invited() =>
+            {
+                self.lie(device, other, &mut dice);
+            }
             _ => return,
         }
         self.fired(fault.kind);
@@ -158,6 +166,7 @@ impl Day {
             Kind::Rollback => {
                 let Some(copy) = self.truth.devices[device].copy.take() else { return };
                 if !self.truth.devices[device].gone {
+                    self.forget_settlements(device);
                     self.simulation.kill(device);
                     self.forget_word(device);
                     self.simulation.nodes[device].disk = copy;
@@ -168,7 +177,12 @@ impl Day {
             Kind::ClockStill => self.simulation.nodes[device].clock_stands_at = None,
             Kind::Pause => self.simulation.resume(device),
             Kind::Garbage | Kind::Replay | Kind::Flood | Kind::Withhold | Kind::ForgedAck | Kind::Newer => {
-                self.simulation.reform(device);
+                // What it believes to have sent, it hasn't: its process begins anew.
+                let lied = self.simulation.reform(device);
+                if lied && self.is_up(device) {
+                    self.simulation.kill(device);
+                    self.start_soon(device, &mut dice);
+                }
             }
             Kind::FalseCustody if self.is_up(device) => self.replace_disk(device),
             _ => {}
@@ -229,6 +243,7 @@ impl Day {
     fn grow(&mut self, index: usize, like: usize) {
         let mut state = self.truth.devices[like].clone();
         (state.copied, state.starts, state.gone, state.asked) = (true, false, false, 0);
+        state.orders.clear();
         // Keys of its sales are its own.
         state.asked += 1_000_000 * (index as u64 + 1);
         state.lost_before = self.simulation.now + 1;
@@ -249,87 +264,4 @@ impl Day {
             self.later(after + 500, Later::Sell(device));
         }
     }
-
-    fn corrupt(&mut self, kind: Kind, device: usize, mut dice: Dice) {
-        self.truth.devices[device].dishonest = true;
-        let id = self.simulation.nodes[device].id();
-        self.simulation.witness.release(&id);
-        let hub = self.simulation.nodes[0].id();
-        let mut sent: Vec<(Channel, Vec<u8>)> = Vec::new();
-        self.simulation.tamper(device, move |channel, mut frame| match kind {
-            Kind::Garbage => {
-                if dice.chance(10) && !frame.is_empty() {
-                    let at = usize::try_from(dice.between(0, frame.len() as u64 - 1)).unwrap_or(0);
-                    frame[at] ^= 1 << dice.between(0, 7);
-                }
-                vec![(channel, frame)]
-            }
-            Kind::Replay => {
-                let mut frames = vec![(channel, frame.clone())];
-                frames.extend(dice.pick(&sent).cloned());
-                if sent.len() < REPLAYED {
-                    sent.push((channel, frame));
-                }
-                frames
-            }
-            Kind::Flood => vec![(channel, frame); FLOOD],
-            Kind::Withhold => match body(channel, &frame) {
-                Some(Body::Page(_)) if dice.chance(80) => Vec::new(),
-                _ => vec![(channel, frame)],
-            },
-            Kind::ForgedAck => {
-                let mut frames = Vec::new();
-                if let Some(Body::Page(page)) = body(channel, &frame)
-                    && page.custody
-                {
-                    let interval = wire::Interval {
-                        from: 1,
-                        to: dice.between(1, 1_000),
-                        hash: hash(Domain::Blob, &page.page).as_bytes().to_vec(),
-                    };
-                    let forged = wire::Acknowledgement {
-                        hub: hub.as_bytes().to_vec(),
-                        log: page.log.clone(),
-                        intervals: vec![interval],
-                        time: OPENING_MS,
-                        signature: vec![7; 64],
-                        proof: None,
-                    };
-                    frames.push((Channel::Live, encode(Body::Acknowledgement(forged))));
-                }
-                frames.push((channel, frame));
-                frames
-            }
-            _ => vec![(channel, frame)],
-        });
-    }
-
-    /// Somebody whom nobody knows sends a catalog to a member.
-    fn intrude(&mut self, target: usize, dice: &mut Dice) {
-        let seed: [u8; 32] = *hash(Domain::Blob, &dice.roll().to_be_bytes()).as_bytes();
-        let key = DeviceKey::from_seed(&seed);
-        let identity = Identity { device: key, seal_secret: seed, opening_secret: None };
-        let puppet = self.simulation.add_puppet(identity.clone());
-        self.truth.devices.resize_with(puppet + 1, Default::default);
-        (self.truth.devices[puppet].dishonest, self.truth.devices[puppet].gone) = (true, true);
-        self.simulation.network_join(puppet, target);
-        let name = format!("stranger's goods {puppet}");
-        let goods = payload::Products {
-            products: vec![payload::Product { sku: "X".into(), name: name.clone(), price: 1, ..Default::default() }],
-            replaces: Vec::new(),
-        };
-        self.truth.forbidden.push(name);
-        let time = OPENING_MS + self.simulation.now;
-        let entry = (time, [0; 8], EntryKind::PRODUCTS, encode_payload(&goods));
-        let (log, page) = written_log(&self.simulation.market_id(), &identity.device, [9; 16], Lane::CATALOG, &[entry]);
-        if let Some(link) = self.simulation.puppet_tries(puppet, Road::Mesh, target, 1_000) {
-            self.simulation.puppet_opens_session(puppet, link, [9; 16]);
-            self.simulation.puppet_sends_page(puppet, link, &log, &page, false);
-        }
-    }
-}
-
-fn body(channel: Channel, frame: &[u8]) -> Option<Body> {
-    use prost::Message;
-    wire::Frame::decode(frame).ok().filter(|_| channel != Channel::Join)?.body
 }

@@ -1,6 +1,8 @@
 //! What was promised to whom on a market day, kept beside the nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use stallmesh_node::engine::SaleOrder;
 
 use crate::simulation::{Disk, Key};
 
@@ -13,8 +15,12 @@ pub struct Sold {
     pub entry: Key,
     /// Minor units.
     pub total: u64,
+    /// Of which tax.
+    pub tax: u64,
     /// When.
     pub at: u64,
+    /// What the same sale came to when it was asked for before, and what it was recorded as was lost with its disk.
+    pub before: BTreeSet<u64>,
 }
 
 /// What is known of a device that no node knows.
@@ -40,6 +46,12 @@ pub struct Device {
     pub copied: bool,
     /// The hub has revoked it.
     pub revoked: bool,
+    /// What the hub held of it when it was revoked, or raised last: by (incarnation, lane), the last sequence.
+    pub line: Option<Line>,
+    /// Its clock was off once: it may have started so, and then goes on from there.
+    pub clock_was_off: bool,
+    /// It was never let in.
+    pub stranger: bool,
     /// What it acknowledged before this moment may be gone from its disk.
     pub lost_before: u64,
     /// A cut waits for the next start: so many writes.
@@ -48,9 +60,14 @@ pub struct Device {
     pub copy: Option<Disk>,
     /// Sales that were asked of it.
     pub asked: u64,
+    /// The last of them: who got no answer asks again.
+    pub orders: VecDeque<SaleOrder>,
     /// The trusted time that it told last.
     pub told_time: u64,
 }
+
+/// A line across a device's logs, by incarnation and lane as nodes write them.
+pub(crate) type Line = BTreeMap<(String, String), u64>;
 
 impl Device {
     /// Whether it should run, and nobody is about to start it.
@@ -64,6 +81,15 @@ impl Device {
     }
 }
 
+/// A settlement that was closed.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// Its number.
+    pub number: u64,
+    /// What its statements say, by account.
+    pub sums: BTreeMap<String, i64>,
+}
+
 /// All of it.
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
@@ -71,12 +97,18 @@ pub struct Truth {
     pub devices: Vec<Device>,
     /// Acknowledged sales, by sale id.
     pub sales: BTreeMap<String, Sold>,
-    /// Settlements that were closed: number and digest.
-    pub settled: Vec<(u64, String)>,
-    /// Sums that settlements have published, by account.
-    pub published: BTreeMap<String, i64>,
+    /// Settlements that were closed.
+    pub settled: Vec<Settled>,
+    /// Whether the hub has lost one that it had closed and not released: it may come back from a carrier, or not.
+    pub settlements_uncertain: bool,
     /// Names of products that nobody may ever see.
     pub forbidden: Vec<String>,
+    /// Rows of each entry that a settlement has posted.
+    pub rows: BTreeMap<String, Vec<(String, i64)>>,
+    /// Somebody has signed a second story with the hub's key.
+    pub two_stories: bool,
+    /// Before this moment the hub's disk was an older one: what it had acknowledged until then it need not have.
+    pub hub_lost_before: u64,
 }
 
 impl Truth {

@@ -34,9 +34,9 @@ impl Simulation {
         });
     }
 
-    /// A node is honest again.
-    pub fn reform(&mut self, index: usize) {
-        self.tampers.remove(&index);
+    /// A node is honest again. False where it was so before.
+    pub fn reform(&mut self, index: usize) -> bool {
+        self.tampers.remove(&index).is_some()
     }
 
     pub(super) fn tampered(&mut self, index: usize, channel: Channel, frame: Vec<u8>) -> Vec<(Channel, Vec<u8>)> {

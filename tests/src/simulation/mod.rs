@@ -47,6 +47,8 @@ pub struct Simulation {
     pub notices: Vec<(usize, Notice)>,
     /// The market's root key.
     pub root: DeviceId,
+    /// Wall clock at the start of this run.
+    pub opening_ms: u64,
     /// For how long the certificates that invites give are valid, in milliseconds.
     pub certificates_ms: u64,
     /// Links that nodes ended by themselves: who, with whom, why.
@@ -55,6 +57,8 @@ pub struct Simulation {
     pub witness: Witness,
     /// What happened, as a hash and as the last of it.
     pub trace: Trace,
+    /// Frames and bytes that nodes sent, by node and kind.
+    pub traffic: BTreeMap<(usize, &'static str), (u64, u64)>,
     /// Whether disks are files on media that can fail.
     media: bool,
     answers: BTreeMap<RequestId, Answer>,
@@ -91,17 +95,17 @@ pub struct Closed {
 impl Simulation {
     /// A hub alone, with a market of its own.
     pub fn new(seed: u64) -> Self {
-        Self::open(seed, false)
+        Self::open(seed, false, OPENING_MS)
     }
 
-    /// The same, with the program's own store on media that can fail.
-    pub fn on_media(seed: u64) -> Self {
-        Self::open(seed, true)
+    /// The same, with the program's own store on media that can fail, and another time of day at its start.
+    pub fn on_media(seed: u64, opening_ms: u64) -> Self {
+        Self::open(seed, true, opening_ms)
     }
 
-    fn open(seed: u64, media: bool) -> Self {
+    fn open(seed: u64, media: bool, opening_ms: u64) -> Self {
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let hub = SimNode::hub(&mut random, media, OPENING_MS, &market_order());
+        let hub = SimNode::hub(&mut random, media, opening_ms, &market_order());
         let root = hub.root.unwrap_or_default();
         let mut simulation = Simulation {
             now: 0,
@@ -109,10 +113,12 @@ impl Simulation {
             network: Network::new(seed),
             notices: Vec::new(),
             root,
+            opening_ms,
             certificates_ms: 48 * 3_600_000,
             closed: Vec::new(),
             witness: Witness::default(),
             trace: Trace::default(),
+            traffic: BTreeMap::new(),
             media,
             answers: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -185,6 +191,16 @@ impl Simulation {
         all
     }
 
+    /// Restarts a device under the incarnation that it has, and with nothing on its disk: what it writes from here on
+    /// parts from what it wrote before at the first entry of each log.
+    pub fn fork_anew(&mut self, index: usize) {
+        self.witness.distrust(self.nodes[index].id());
+        self.kill(index);
+        self.nodes[index].next_seed = Some(self.nodes[index].last_seed);
+        self.nodes[index].disk = self.empty_disk();
+        self.start(index);
+    }
+
     /// The market's id.
     pub fn market_id(&self) -> MarketId {
         MarketId::new(&self.root, market_order().epoch)
@@ -196,7 +212,7 @@ impl Simulation {
         self.trace.note(now, index, What::Start);
         self.nodes[index].settings.uplink_enabled = index != 0 && self.network.has_uplink(index);
         let witness = self.witness.clone();
-        self.nodes[index].start(&mut self.random, now, OPENING_MS, &witness);
+        self.nodes[index].start(&mut self.random, now, self.opening_ms, &witness);
         self.input(index, Input::Link(LinkEvent::Listening { road: Road::Mesh, address: format!("node:{index}") }));
         if index == 0 {
             let address = "hub:0".to_owned();
@@ -312,7 +328,7 @@ impl Simulation {
             paused.backlog.push_back(input);
             return;
         }
-        let now = self.nodes[index].now(self.now, OPENING_MS);
+        let now = self.nodes[index].now(self.now, self.opening_ms);
         let Some(engine) = &mut self.nodes[index].engine else { return };
         self.trace.input(self.now, index, &input);
         engine.handle(input, now);
@@ -376,9 +392,17 @@ impl Simulation {
                         let key = [log.as_bytes().as_slice(), &sequence.to_be_bytes(), &hash.prefix()].concat();
                         matches!(node.disk.get(Table::Entries, &key), Ok(Some(_)))
                     };
-                    self.witness.frame(&self.market_id(), node.id(), channel, &frame, holds);
+                    let kind = self.witness.frame(&self.market_id(), node.id(), channel, &frame, holds);
+                    let (frames, bytes) = self.traffic.entry((index, kind)).or_default();
+                    (*frames, *bytes) = (*frames + 1, *bytes + frame.len() as u64);
                 }
-                for (channel, frame) in self.tampered(index, channel, frame) {
+                let bytes = frame.len();
+                let leaves = self.tampered(index, channel, frame);
+                // Its own engine must not wait for what it kept to itself.
+                if leaves.is_empty() {
+                    self.network.swallow(self.now, link, channel, bytes);
+                }
+                for (channel, frame) in leaves {
                     self.network.send(self.now, link, channel, frame);
                 }
             }

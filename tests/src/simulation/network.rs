@@ -190,9 +190,27 @@ impl Network {
         self.silent.remove(&(from, to));
         for connection in self.between(from, to) {
             let side = usize::from(self.connections[connection].ends[1].node == to);
+            let (sender, link) = (from, self.connections[connection].ends[1 - side].link);
             for (channel, frame) in std::mem::take(&mut self.connections[connection].ends[side].held) {
+                let bytes = frame.len();
+                self.sent(now + 1, sender, link, channel, bytes);
                 self.carry(now, connection, 1 - side, channel, frame);
             }
+        }
+    }
+
+    /// A frame has left a node, and goes nowhere.
+    pub(super) fn swallow(&mut self, now: u64, link: LinkId, channel: Channel, bytes: usize) {
+        if let Some((connection, side)) = self.by_link.get(&link).copied() {
+            let node = self.connections[connection].ends[side].node;
+            self.sent(now + 1, node, link, channel, bytes);
+        }
+    }
+
+    /// Tells a node that a frame has left it: of those alone that it counts.
+    fn sent(&mut self, at: u64, node: usize, link: LinkId, channel: Channel, bytes: usize) {
+        if channel == Channel::Bulk {
+            self.schedule(at, node, LinkEvent::Sent { link, channel, bytes });
         }
     }
 
@@ -313,7 +331,7 @@ impl Network {
             self.connections[connection].ends[1 - side].held.push((channel, frame));
             return;
         }
-        self.schedule(sent_at, from, LinkEvent::Sent { link, channel, bytes });
+        self.sent(sent_at, from, link, channel, bytes);
         self.carry(now, connection, side, channel, frame);
     }
 

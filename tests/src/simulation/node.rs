@@ -32,9 +32,13 @@ pub struct SimNode {
     pub died: Option<String>,
     /// What the next start draws its incarnation from, instead of fresh randomness.
     pub next_seed: Option<[u8; 32]>,
+    /// What the last start drew it from.
+    pub last_seed: [u8; 32],
     /// A puppet's network events; `None` for nodes with an engine.
     pub(super) inbox: Option<Vec<LinkEvent>>,
     ticked_at: u64,
+    /// How many ticks came a millisecond after the one before.
+    in_a_row: u64,
 }
 
 pub(super) fn draw(random: &mut u64) -> [u8; 32] {
@@ -64,8 +68,10 @@ impl SimNode {
             holds_root_key: false,
             died: None,
             next_seed: None,
+            last_seed: [0; 32],
             inbox: None,
             ticked_at: 0,
+            in_a_row: 0,
         }
     }
 
@@ -105,6 +111,7 @@ impl SimNode {
         self.died = None;
         self.disk.watch(witness, self.id());
         let seed = self.next_seed.take().unwrap_or_else(|| draw(random));
+        self.last_seed = seed;
         let opened = self.disk.open().map_err(|error| error.to_string()).and_then(|()| {
             let (identity, settings) = (self.identity.clone(), self.settings.clone());
             Engine::open(self.disk.clone(), identity, settings, seed, self.now(now, opening))
@@ -135,7 +142,13 @@ impl SimNode {
         self.engine.as_ref()?.poll_timeout().map(|at| at.max(self.ticked_at + 1))
     }
 
+    /// For how many milliseconds it has been due at once, again and again.
+    pub fn spins_ms(&self) -> u64 {
+        self.in_a_row
+    }
+
     pub(super) fn ticked(&mut self, now: u64) {
+        self.in_a_row = if now <= self.ticked_at + 1 { self.in_a_row + 1 } else { 0 };
         self.ticked_at = now;
     }
 }

@@ -11,6 +11,7 @@ use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::page::{Page, take_entry};
+use stallmesh_protocol::wire::frame::Body;
 use stallmesh_protocol::{DeviceId, Hash, Lane, LogId, LogName, MarketId, wire};
 
 use super::Simulation;
@@ -41,11 +42,20 @@ struct Seen {
     dropped: Vec<(DeviceId, Key)>,
     /// What devices said that they hold for others.
     custody: BTreeMap<DeviceId, BTreeSet<Promise>>,
-    /// The ciphertext of each sealed part, by its position, number and tag.
-    ciphertexts: BTreeMap<(Key, u8, [u8; 32]), Hash>,
+    /// The ciphertexts of each sealed part, by log, sequence, the hash before it, and its number: tag, and how it begins.
+    ciphertexts: BTreeMap<SealedPlace, Vec<Ciphertext>>,
     /// Two ciphertexts under one key stream.
     reused: Vec<Key>,
 }
+
+/// Log, sequence, the hash of the entry before, and the number of a part.
+type SealedPlace = (LogId, u64, Hash, u8);
+
+/// A part's tag, and how its ciphertext begins.
+type Ciphertext = ([u8; 32], Vec<u8>);
+
+/// So many bytes of two ciphertexts are compared.
+const COMPARED: usize = 256;
 
 /// An entry, as stores name it: log, sequence and the first bytes of its hash.
 pub type Key = (LogId, u64, [u8; 8]);
@@ -78,10 +88,22 @@ impl Seen {
         }
         for part in Part::ALL {
             let Some(bytes) = entry.payload.bytes(part) else { continue };
-            let Some(tag) = bytes.get(..32).and_then(|tag| tag.try_into().ok()) else { continue };
-            let ciphertext = hash(Domain::Blob, bytes);
-            if *self.ciphertexts.entry((key, part as u8, tag)).or_insert(ciphertext) != ciphertext {
-                self.reused.push(key);
+            let Some((tag, ciphertext)) = bytes.split_at_checked(32) else { continue };
+            let (Ok(tag), Some(previous)) = (tag.try_into(), value.get(32..64)) else { continue };
+            let Ok(previous) = Hash::try_from(previous) else { continue };
+            let begins = &ciphertext[..ciphertext.len().min(COMPARED)];
+            let known = self.ciphertexts.entry((key.0, key.1, previous, part as u8)).or_default();
+            match known.iter().find(|(other, _)| *other == tag) {
+                Some((_, same)) if same != begins => self.reused.push(key),
+                Some(_) => {}
+                None => {
+                    // Under one key stream the difference of two ciphertexts is that of two sales: mostly zeros.
+                    let alike = |other: &[u8]| other.iter().zip(begins).filter(|(one, other)| one == other).count();
+                    if known.iter().any(|(_, other)| 4 * alike(other) > begins.len().min(other.len())) {
+                        self.reused.push(key);
+                    }
+                    known.push((tag, begins.to_vec()));
+                }
             }
         }
     }
@@ -138,7 +160,7 @@ impl Witness {
         }
     }
 
-    /// A frame leaves a device. `holds` says whether its disk holds the entry at a position.
+    /// A frame leaves a device. `holds` says whether its disk holds the entry at a position. Gives the frame's kind.
     pub(super) fn frame(
         &self,
         market: &MarketId,
@@ -146,11 +168,9 @@ impl Witness {
         channel: Channel,
         frame: &[u8],
         holds: impl Fn(&LogId, u64, &Hash) -> bool,
-    ) {
-        if let Some(custody) = custody_in(channel, frame) {
-            self.promises(market, sender, &custody);
-        }
-        for (log, bytes) in pages_of(channel, frame) {
+    ) -> &'static str {
+        let (kind, pages) = read_frame(channel, frame, |custody| self.promises(market, sender, custody));
+        for (log, bytes) in pages {
             let id = log.id(market);
             let Ok(page) = Page::decode(&bytes) else { continue };
             let key = hash(Domain::Blob, &[id.as_bytes().as_slice(), &bytes].concat());
@@ -169,6 +189,7 @@ impl Witness {
                 seen.hasty.push(sender);
             }
         }
+        kind
     }
 
     /// A device says what it holds for others.
@@ -183,6 +204,11 @@ impl Witness {
                 promised.insert(Promise { log, from: interval.from, to: (log, interval.to, prefix) });
             }
         }
+    }
+
+    /// The hash of the entry that was seen first at a position.
+    pub fn hash_at(&self, log: LogId, sequence: u64) -> Option<Hash> {
+        self.0.borrow().entries.get(&(log, sequence)).copied()
     }
 
     /// What a device said that it holds for others, and whose end no hub has had yet.
@@ -254,29 +280,40 @@ impl Witness {
     }
 }
 
-fn custody_in(channel: Channel, frame: &[u8]) -> Option<wire::Custody> {
-    match wire::Frame::decode(frame).ok().filter(|_| channel != Channel::Join)?.body? {
-        wire::frame::Body::Custody(custody) => Some(custody),
-        _ => None,
+/// A frame's kind, and the pages in it, whatever channel carries it.
+fn read_frame(
+    channel: Channel,
+    frame: &[u8],
+    custody: impl FnOnce(&wire::Custody),
+) -> (&'static str, Vec<(LogName, Vec<u8>)>) {
+    let named = |page: wire::Page| Some((page.log.as_ref().and_then(wire::LogName::to_domain)?, page.page));
+    if channel == Channel::Join {
+        return match wire::JoinFrame::decode(frame).ok().and_then(|frame| frame.body) {
+            Some(wire::join_frame::Body::Pages(pages)) => {
+                ("join pages", pages.pages.into_iter().filter_map(named).collect())
+            }
+            _ => ("join", Vec::new()),
+        };
     }
-}
-
-/// The pages in a frame, whatever channel carries it.
-fn pages_of(channel: Channel, frame: &[u8]) -> Vec<(LogName, Vec<u8>)> {
-    let pages: Vec<wire::Page> = match channel {
-        Channel::Join => match wire::JoinFrame::decode(frame).ok().and_then(|frame| frame.body) {
-            Some(wire::join_frame::Body::Pages(pages)) => pages.pages,
-            _ => Vec::new(),
-        },
-        Channel::Live | Channel::Bulk => match wire::Frame::decode(frame).ok().and_then(|frame| frame.body) {
-            Some(wire::frame::Body::Page(page)) => vec![page],
-            _ => Vec::new(),
-        },
-    };
-    pages
-        .into_iter()
-        .filter_map(|page| Some((page.log.as_ref().and_then(wire::LogName::to_domain)?, page.page)))
-        .collect()
+    let Some(body) = wire::Frame::decode(frame).ok().and_then(|frame| frame.body) else { return ("none", Vec::new()) };
+    match body {
+        Body::Page(page) if page.custody => ("custody page", named(page).into_iter().collect()),
+        Body::Page(page) => ("page", named(page).into_iter().collect()),
+        Body::Custody(taken) => {
+            custody(&taken);
+            ("custody", Vec::new())
+        }
+        Body::Hello(_) => ("hello", Vec::new()),
+        Body::Status(_) => ("status", Vec::new()),
+        Body::Ping(_) | Body::Pong(_) => ("ping", Vec::new()),
+        Body::Summary(_) => ("summary", Vec::new()),
+        Body::Clock(_) => ("clock", Vec::new()),
+        Body::Want(_) => ("want", Vec::new()),
+        Body::Have(_) => ("have", Vec::new()),
+        Body::Acknowledgement(_) => ("acknowledgement", Vec::new()),
+        Body::Refusal(_) => ("refusal", Vec::new()),
+        _ => ("other", Vec::new()),
+    }
 }
 
 /// Whatever a test is about: at its end no honest device has cheated.

@@ -1,6 +1,6 @@
 //! While the hub is away: certificates end, clocks lie, helpers come and go, and the market goes on.
 
-use stallmesh_node::engine::{Answer, FailureCode, ProductView, Request};
+use stallmesh_node::engine::{Answer, ExplainSubject, FailureCode, ProductView, Request};
 use stallmesh_tests::simulation::Simulation;
 
 const HOUR: u64 = 3_600_000;
@@ -159,4 +159,35 @@ fn trusted_time_never_falls_and_brings_no_expired_certificate_back() {
             refused(&publish(&mut market, helper), FailureCode::EScope);
         }
     }
+}
+
+#[test]
+fn a_device_in_no_market_rests_whomever_it_has_heard_of() {
+    let mut simulation = Simulation::market(91, 2);
+    let newcomer = simulation.add();
+    simulation.run_for(60_000);
+    assert_eq!(simulation.status(newcomer).role, "none");
+    assert!(simulation.nodes[newcomer].spins_ms() < 100, "it is due at once, again and again");
+}
+
+#[test]
+fn a_carrier_says_why_the_hub_has_not_what_it_carries() {
+    let mut simulation = Simulation::market(92, 3);
+    simulation.uplink(1, false);
+    let sale = simulation.sell(2, "sale-1");
+    simulation.run_for(5_000);
+    let place: Vec<&str> = sale.entry.split('/').collect();
+    let author = simulation.nodes[2].id();
+    let entries = simulation.entries(2, author);
+    let sequence: u64 = place[3].parse().unwrap();
+    let entry = entries.iter().find(|entry| entry.lane == "sales" && entry.sequence == sequence).unwrap();
+    let hash = stallmesh_protocol::Hash::try_from(hex::decode(&entry.hash).unwrap().as_slice()).unwrap();
+    let carrier = (1..simulation.nodes.len()).find(|node| simulation.status(*node).custody.held_entries > 0).unwrap();
+    let view = simulation.explain(carrier, ExplainSubject::Entry(hash));
+    assert_eq!(view.state, "waiting_for_hub", "{view:?}");
+    assert!(view.because.iter().any(|reason| reason.contains("has a way to the hub")), "{view:?}");
+    simulation.uplink(1, true);
+    simulation.until("the hub has it", 60_000, |simulation| {
+        simulation.explain(carrier, ExplainSubject::Entry(hash)).because[0].contains("the hub has signed for it")
+    });
 }
