@@ -308,7 +308,7 @@ impl Day {
     fn intrude(&mut self, target: usize, dice: &mut Dice) {
         let seed: [u8; 32] = *hash(Domain::Blob, &dice.roll().to_be_bytes()).as_bytes();
         let key = DeviceKey::from_seed(&seed);
-        let identity = Identity { device: key, seal_secret: seed, opening_secret: None };
+        let identity = Identity { device: key, seal_secret: seed, opening_secrets: Vec::new() };
         let puppet = self.simulation.add_puppet(identity.clone());
         self.truth.devices.resize_with(puppet + 1, Default::default);
         (self.truth.devices[puppet].dishonest, self.truth.devices[puppet].gone) = (true, true);

@@ -31,8 +31,13 @@ impl<S: Store> Engine<S> {
         // which it had when it handed it over.
         let by_hub = self.views.membership.role(&acknowledgement.hub) == Some(Role::Hub);
         let by_hub = by_hub && acknowledgement.hub != log.author;
-        if !newer || !by_hub || acknowledgement.verify(&market.id).is_err() {
+        let burned = self.views.is_burned(&acknowledgement.hub);
+        if !(newer || burned) || !by_hub || acknowledgement.verify(&market.id).is_err() {
             return;
+        }
+        if burned {
+            // It says what there was, and frees nothing.
+            return self.keep_had(session, acknowledgement);
         }
         let id = self.logs.id(&log);
         let key = [b"a".as_slice(), id.as_bytes()].concat();
