@@ -15,12 +15,15 @@ use crate::store::STORE_FILE;
 pub const DEVICE_KEY: &str = "device.key";
 /// The file of the key that things are wrapped to for this device.
 pub const SEAL_KEY: &str = "seal.key";
-/// A hub's opening key.
+/// A hub's first opening key; those that followed it are `opening-2.key`, `opening-3.key`, ….
 pub const OPENING_KEY: &str = "opening.key";
 /// The market's root key: with the organiser, off line if wanted.
 pub const ROOT_KEY: &str = "root.key";
 /// The market's recovery key: with the root key.
 pub const RECOVERY_KEY: &str = "recovery.key";
+
+/// The most opening keys that a hub has: a change each day, for years.
+const OPENING_KEYS_MAX: u32 = 2_000;
 
 /// Tells a directory that has an identity.
 const IDENTITY_MARK: &str = "README";
@@ -64,6 +67,9 @@ pub enum IdentityError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// More opening keys than anybody needs.
+    #[error("this hub has {OPENING_KEYS_MAX} opening keys already: each must be kept, so there is no room for another")]
+    TooMany,
 }
 
 fn io(path: &Path) -> impl FnOnce(std::io::Error) -> IdentityError + '_ {
@@ -93,16 +99,69 @@ pub fn read_key(directory: &Path, name: &str) -> Result<Option<Zeroizing<[u8; 32
     Ok(Some(key))
 }
 
-/// Writes a new key file, durably; never over an old one.
+/// Writes a new key file, durably, whole or not at all; never over an old one.
 ///
 /// # Errors
 /// There is one already, or the system refuses.
 pub fn write_key(directory: &Path, name: &str, key: &[u8; 32]) -> Result<(), IdentityError> {
     let path = directory.join(name);
+    let partial = directory.join(format!("{name}.partial"));
+    // What a crash has left half written is nobody's key yet.
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(&partial)(error)),
+        _ => {}
+    }
     let text = Zeroizing::new(format!("{}\n", hex::encode(key)));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(io(&path))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io(&path))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial).map_err(io(&partial))?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io(&partial))?;
+    // A link, unlike a rename, fails where there is a key already.
+    std::fs::hard_link(&partial, &path).map_err(io(&path))?;
+    std::fs::remove_file(&partial).map_err(io(&partial))?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io(&path))
+}
+
+fn opening_key_file(number: u32) -> String {
+    if number == 1 { OPENING_KEY.to_owned() } else { format!("opening-{number}.key") }
+}
+
+/// A hub's opening keys, the oldest first.
+fn read_opening_keys(directory: &Path) -> Result<Vec<Zeroizing<[u8; 32]>>, IdentityError> {
+    let mut keys = Vec::new();
+    // One that is missing hides none that follow it: whoever put the others back may have overlooked it.
+    for number in opening_key_numbers(directory)? {
+        keys.extend(read_key(directory, &opening_key_file(number))?);
+    }
+    Ok(keys)
+}
+
+/// The numbers of the opening keys that there are, ascending.
+fn opening_key_numbers(directory: &Path) -> Result<Vec<u32>, IdentityError> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(io(directory))? {
+        let name = entry.map_err(io(directory))?.file_name();
+        let number = match name.to_str() {
+            Some(OPENING_KEY) => Some(1),
+            Some(name) => name.strip_prefix("opening-").and_then(|name| name.strip_suffix(".key")?.parse().ok()),
+            None => None,
+        };
+        numbers.extend(number);
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Writes one more opening key, durably, beside those that there are. Gives the name of its file.
+///
+/// # Errors
+/// There are too many, or the system refuses.
+pub fn add_opening_key(directory: &Path, secret: &[u8; 32]) -> Result<String, IdentityError> {
+    let next = opening_key_numbers(directory)?.last().map_or(1, |last| last.saturating_add(1));
+    if next > OPENING_KEYS_MAX {
+        return Err(IdentityError::TooMany);
+    }
+    let name = opening_key_file(next);
+    write_key(directory, &name, secret)?;
+    Ok(name)
 }
 
 /// 32 bytes from the system's generator.
@@ -133,8 +192,8 @@ pub fn create_missing(directory: &Path) -> Result<Identity, IdentityError> {
     };
     let device = load(DEVICE_KEY)?;
     let seal = load(SEAL_KEY)?;
-    let opening = read_key(directory, OPENING_KEY)?;
-    Ok(Identity { device: DeviceKey::from_seed(&device), seal_secret: *seal, opening_secret: opening.map(|key| *key) })
+    let opening_secrets = read_opening_keys(directory)?.iter().map(|key| **key).collect();
+    Ok(Identity { device: DeviceKey::from_seed(&device), seal_secret: *seal, opening_secrets })
 }
 
 /// Reads the device's keys, or makes them in a directory that never had any.
@@ -173,6 +232,28 @@ mod tests {
         let first = load_or_create(directory.path()).unwrap();
         let second = load_or_create(directory.path()).unwrap();
         assert_eq!(first.device.id(), second.device.id());
+    }
+
+    #[test]
+    fn opening_keys_are_kept_in_order_and_what_a_crash_left_half_written_is_none() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let directory = tempfile::tempdir().unwrap();
+        let read = || load_or_create(directory.path()).unwrap().opening_secrets;
+        assert!(read().is_empty());
+        for (number, name) in [(1, "opening.key"), (2, "opening-2.key"), (3, "opening-3.key")] {
+            let partial = directory.path().join(format!("{name}.partial"));
+            std::fs::write(&partial, "7777").unwrap();
+            assert_eq!(read().len(), number - 1);
+            assert_eq!(add_opening_key(directory.path(), &[number as u8; 32]).unwrap(), name);
+            let mode = std::fs::metadata(directory.path().join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        assert_eq!(read(), [[1; 32], [2; 32], [3; 32]]);
+        assert!(write_key(directory.path(), OPENING_KEY, &[9; 32]).is_err(), "never over an old one");
+        std::fs::remove_file(directory.path().join("opening-2.key")).unwrap();
+        assert_eq!(read(), [[1; 32], [3; 32]]);
+        assert_eq!(add_opening_key(directory.path(), &[4; 32]).unwrap(), "opening-4.key");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use stallmesh_protocol::sign::DeviceKey;
@@ -70,6 +71,8 @@ type Asked = (Request, oneshot::Sender<Answer>);
 pub struct NodeHandle {
     requests: mpsc::Sender<Asked>,
     notices: broadcast::Sender<Notice>,
+    /// The data directory, for keys.
+    directory: Arc<Path>,
 }
 
 impl NodeHandle {
@@ -86,6 +89,31 @@ impl NodeHandle {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => unavailable("the node has stopped; whether it was done is known after its restart"),
             Err(_) => unavailable("no answer in time; send the same request again"),
+        }
+    }
+
+    /// Hub: a new opening key is in use from now on. Gives the name of its file, in the data directory.
+    ///
+    /// # Errors
+    /// This is no hub, or the key could not be kept.
+    pub async fn rotate_opening_key(&self) -> Result<String, Failure> {
+        let unavailable = |error: IdentityError| Failure::new(FailureCode::EUnavailable, error.to_string());
+        let secret = identity::random().map_err(unavailable)?;
+        let directory = self.directory.clone();
+        // The file is durable before any entry names its key: what is sealed to a key can always be opened.
+        let written = tokio::task::spawn_blocking(move || identity::add_opening_key(&directory, &secret)).await;
+        let file = written
+            .map_err(|error| Failure::new(FailureCode::EUnavailable, error.to_string()))?
+            .map_err(unavailable)?;
+        match self.ask(Request::RotateOpeningKey { secret }).await {
+            Answer::Failed(failure) => {
+                // Where nobody can know whether an entry was written, the key stays.
+                if failure.code != FailureCode::EUnavailable {
+                    let _ = std::fs::remove_file(self.directory.join(&file));
+                }
+                Err(failure)
+            }
+            _ => Ok(file),
         }
     }
 
@@ -172,6 +200,11 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     {
         tracing::warn!("{} is another market's: it is of no use here", identity::ROOT_KEY);
     }
+    if let Some(recovery) = identity::read_key(directory, identity::RECOVERY_KEY)?
+        && !engine.hold_recovery(&recovery).map_err(EngineError::from)?
+    {
+        tracing::warn!("{} is another market's: it is of no use here", identity::RECOVERY_KEY);
+    }
     phases::reached("engine");
 
     let numbers = LinkNumbers::default();
@@ -212,7 +245,8 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
             let _ = ended_sender.send(result);
         })
         .map_err(|error| NodeError::Stopped(format!("no thread for the engine: {error}")))?;
-    Ok(RunningNode { handle: NodeHandle { requests, notices }, stop: Some(stop), ended, shells: [mesh, uplink] })
+    let handle = NodeHandle { requests, notices, directory: directory.into() };
+    Ok(RunningNode { handle, stop: Some(stop), ended, shells: [mesh, uplink] })
 }
 
 fn reset_key(seed: &[u8; 32]) -> [u8; 64] {

@@ -56,6 +56,8 @@ kinds! {
     ERASURE = 27, "erasure";
     /// A fork proof, said again by the hub.
     FORK_RESTATED = 28, "fork-restated";
+    /// Hubs are gone, and another goes on in their place. Root's log only.
+    SUCCESSION = 29, "succession";
 
     /// What stands, and when.
     CHECKPOINT = 48, "checkpoint";
@@ -77,6 +79,8 @@ kinds! {
     RESOLUTION = 113, "resolution";
     /// Some of the logs that a closing reads.
     CLOSING_INPUT = 114, "closing-input";
+    /// What checkpoints said of sealed logs that a closing reads.
+    STANDING = 115, "standing";
 }
 
 impl fmt::Display for Kind {

@@ -33,8 +33,8 @@ macro_rules! bugs {
 bugs! {
     // Own logs, and what leaves the device.
     OldIncarnation "old-incarnation" "A started process goes on under the incarnation of the one before.",
-    CommitLater "commit-later" "Answers and frames leave, and the commit waits for the next turn.",
-    LazySync "lazy-sync" "A commit returns before the disk has it.",
+    CommitLater "commit-later" "Answers and frames leave, and the commit waits until there is more to write.",
+    LazySync "lazy-sync" "A commit with a sale returns before the disk has it.",
     ErrorForgotten "error-forgotten" "After a failed commit the process goes on as if it had worked.",
     SharedStream "shared-stream" "The key stream of a sealed part doesn't depend on what it says.",
     // Pages and forks.

@@ -67,11 +67,13 @@ fn decoders() -> Vec<(&'static str, Again, Cut)> {
         ("JoinRequest", again::<payload::JoinRequest>, MayBeShorter),
         ("Settlement", again::<payload::Settlement>, MayBeShorter),
         ("Erasure", again::<payload::Erasure>, MayBeShorter),
+        ("Succession", again::<payload::Succession>, MayBeShorter),
         ("Products", again::<payload::Products>, MayBeShorter),
         ("Sale", again::<payload::Sale>, MayBeShorter),
         ("SalePersonal", again::<payload::SalePersonal>, MayBeShorter),
         ("ClosingInput", again::<payload::ClosingInput>, MayBeShorter),
         ("Closing", again::<payload::Closing>, MayBeShorter),
+        ("Standing", again::<payload::Standing>, MayBeShorter),
         // Frames may grow, and are not signed as they travel: decoded, they must only be harmless.
         ("frame", |bytes| wire::Frame::decode(bytes).ok().map(|_| bytes.to_vec()), MayBeShorter),
         ("join frame", |bytes| wire::JoinFrame::decode(bytes).ok().map(|_| bytes.to_vec()), MayBeShorter),

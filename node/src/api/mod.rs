@@ -103,6 +103,8 @@ fn routes(node: NodeHandle) -> Router {
         .route("/v1/erase", post(erase))
         .route("/v1/raise", post(raise))
         .route("/v1/policy", get(policy).put(set_policy))
+        .route("/v1/hub/rotate-key", post(rotate_key))
+        .route("/v1/hub/accept-loss", post(accept_loss))
         .route("/v1/settle", post(settle))
         .route("/v1/ledger", get(ledger))
         .route("/v1/statements", get(statements))
@@ -358,6 +360,22 @@ async fn policy(State(api): State<Arc<Api>>) -> Reply {
 async fn set_policy(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
     let view: PolicyView = parse(&body)?;
     reply(api.node.ask(Request::SetPolicy(view)).await)
+}
+
+async fn rotate_key(State(api): State<Arc<Api>>) -> Reply {
+    let file = api.node.rotate_opening_key().await?;
+    Ok(Json(serde_json::json!({ "file": file })).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LossBody {
+    settlement: u64,
+}
+
+async fn accept_loss(State(api): State<Arc<Api>>, Whole(body): Whole) -> Reply {
+    let LossBody { settlement } = parse(&body)?;
+    reply(api.node.ask(Request::AcceptLoss { settlement }).await)
 }
 
 #[derive(Deserialize)]

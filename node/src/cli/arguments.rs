@@ -52,6 +52,9 @@ pub(crate) enum Command {
     Market(MarketCommand),
     /// Run this data directory's node until it is stopped.
     Run,
+    /// What is done at a hub alone.
+    #[command(subcommand)]
+    Hub(HubCommand),
     /// Hub: make an invite for one device.
     Invite(InviteArguments),
     /// Join a market with an invite, or ask to.
@@ -196,6 +199,35 @@ pub(crate) enum MarketCommand {
         /// For how many days the hub's certificate is valid.
         #[arg(long, default_value_t = 180)]
         days: u64,
+    },
+    /// The hub is gone: make a new one for its market in an empty data directory, from root.key and recovery.key alone.
+    /// Needs no running node.
+    #[command(after_help = "\
+Example:
+  stallmesh --data-dir hub2 market recover --keys /media/stick
+  stallmesh --data-dir hub2 run")]
+    Recover {
+        /// The folder that holds root.key and recovery.key.
+        #[arg(long, value_name = "DIR")]
+        keys: PathBuf,
+        /// What people call the new hub.
+        #[arg(long, default_value = "hub")]
+        name: String,
+        /// For how many days its certificate is valid.
+        #[arg(long, default_value_t = 180)]
+        days: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HubCommand {
+    /// Seal everybody's sales to a new opening key from now on. The old one is kept, and opens what was sealed to it.
+    RotateKey,
+    /// Go on although sales that an earlier settlement had read are on no device any more. `ledger` says when that is in
+    /// the way: nothing of that settlement is settled again, and what is lost stays lost.
+    AcceptLoss {
+        /// The settlement's number.
+        settlement: u64,
     },
 }
 

@@ -11,8 +11,8 @@ use stallmesh_protocol::sign::DeviceKey;
 
 use super::CliError;
 use super::arguments::{
-    Arguments, AuditCommand, Command, DelegateArguments, InviteArguments, JoinArguments, LogCommand, MarketCommand,
-    PolicyArguments, SellArguments,
+    Arguments, AuditCommand, Command, DelegateArguments, HubCommand, InviteArguments, JoinArguments, LogCommand,
+    MarketCommand, PolicyArguments, SellArguments,
 };
 use super::client::{ask, send, value};
 use super::view::{money, short, table, text};
@@ -25,7 +25,7 @@ use crate::phases;
 use crate::runtime;
 use crate::store::{CACHE_BYTES, DirectoryLock, RedbStore, SCHEMA_VERSION, STORE_FILE};
 
-const DAY_MS: u64 = 24 * 3_600_000;
+pub(super) const DAY_MS: u64 = 24 * 3_600_000;
 const HOUR_MS: u64 = 3_600_000;
 /// How long a node whose disk has failed goes on answering.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -35,7 +35,7 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(200);
 /// An invite that waits for `run`, in the data directory.
 const INVITE_FILE: &str = "invite";
 
-fn failed(error: impl std::fmt::Display) -> CliError {
+pub(super) fn failed(error: impl std::fmt::Display) -> CliError {
     CliError::Failed(error.to_string())
 }
 
@@ -62,6 +62,23 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
                 );
             }
             Ok(())
+        }
+        Command::Market(MarketCommand::Recover { keys, name, days }) => {
+            super::recover::recover(directory, &keys, &name, days, json)
+        }
+        Command::Hub(HubCommand::RotateKey) => {
+            let answer = ask(directory, "POST", "/v1/hub/rotate-key", None).await?;
+            show(json, &answer, |answer| {
+                let file = directory.join(text(&answer["file"]));
+                println!("Sales are sealed to a new opening key from now on: {}.", file.display());
+                println!(
+                    "Keep the older ones beside it: they open what was sealed to them, and what is still on its way."
+                );
+            })
+        }
+        Command::Hub(HubCommand::AcceptLoss { settlement }) => {
+            let body = json!({ "settlement": settlement });
+            done(json, ask(directory, "POST", "/v1/hub/accept-loss", Some(&body)).await?, "The hub goes on without it.")
         }
         Command::Run => run(directory, arguments.config.as_deref()).await,
         Command::Invite(invite_arguments) => invite(directory, &invite_arguments, json).await,
@@ -176,6 +193,14 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
                 if ledger["problem"] != "" {
                     println!("{}.", text(&ledger["problem"]));
                 }
+                let rows = list(&ledger["missing"], |log| {
+                    let ranges = list(&log["ranges"], |range| vec![format!("{}–{}", range[0], range[1])]);
+                    vec![text(&log["stall"]), short(&log["author"]), text(&log["lane"]), ranges.concat().join(", ")]
+                });
+                if !rows.is_empty() {
+                    println!("\nAt a hub that is gone, and not brought here yet:");
+                    table(&["stall", "device", "lane", "entries"], &rows);
+                }
             })
         }
         Command::Statements => {
@@ -254,7 +279,7 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
     }
 }
 
-fn show(json: bool, value: &Value, human: impl FnOnce(&Value)) -> Result<(), CliError> {
+pub(super) fn show(json: bool, value: &Value, human: impl FnOnce(&Value)) -> Result<(), CliError> {
     if json {
         println!("{value}");
     } else {

@@ -4,6 +4,7 @@
 mod arguments;
 pub(crate) mod client;
 mod commands;
+mod recover;
 mod view;
 
 use std::process::ExitCode;

@@ -87,6 +87,14 @@ impl<S: Store> Engine<S> {
                 self.set_policy(&view)?;
                 Answer::Done
             }
+            Request::RotateOpeningKey { secret } => {
+                self.rotate_opening_key(&secret)?;
+                Answer::Done
+            }
+            Request::AcceptLoss { settlement } => {
+                self.accept_loss(settlement)?;
+                Answer::Done
+            }
             Request::Settle { dry_run } => Answer::Settlement(self.settle(dry_run)?),
             Request::Policy => Answer::Policy(self.policy_view()),
             Request::Ledger => Answer::Ledger(self.ledger()?),
@@ -213,6 +221,8 @@ impl<S: Store> Engine<S> {
                 let certificate = &newest.certificate;
                 let state = if membership.is_revoked(device) {
                     "revoked"
+                } else if self.views.is_burned(device) {
+                    "replaced"
                 } else if self.views.is_quarantined(device) {
                     "quarantined"
                 } else if self.is_valid_now(device) {
@@ -299,6 +309,9 @@ impl<S: Store> Engine<S> {
             notices.push(format!("settlement {number} is closed, not released: {because}"));
         }
         notices.extend(self.closing_problem());
+        notices.extend(self.missing_opening_keys());
+        notices.extend(self.missing_notice());
+        notices.extend(self.replaced_notice());
         let problem = self.join_problem();
         if !problem.is_empty() {
             notices.push(problem);
@@ -386,20 +399,29 @@ impl<S: Store> Engine<S> {
     }
 
     fn revoke(&mut self, device: DeviceId, reason: String) -> Result<(), Failure> {
-        self.check_say(&device)?;
+        let by_root = self.check_say(&device)?;
         let line = write_line(&self.line_of(device));
         let message = payload::Revocation { device: device.as_bytes().to_vec(), line, reason, below_standing: false };
-        self.append_public(Lane::CONTROL, Kind::REVOCATION, encode(&message))?;
+        self.append_judgement(by_root, Kind::REVOCATION, encode(&message))
+    }
+
+    fn append_judgement(&mut self, by_root: bool, kind: Kind, bytes: Vec<u8>) -> Result<(), Failure> {
+        if by_root {
+            self.append_as_root(kind, bytes)?;
+            self.refresh();
+        } else {
+            self.append_public(Lane::CONTROL, kind, bytes)?;
+        }
         Ok(())
     }
 
     fn raise(&mut self, device: DeviceId) -> Result<(), Failure> {
-        self.check_say(&device)?;
+        let by_root = self.check_say(&device)?;
         if !self.is_hub() {
             return Err(Failure::new(FailureCode::ENotHub, "only a hub can raise a line"));
         }
         let message = payload::Raise { device: device.as_bytes().to_vec(), line: write_line(&self.line_of(device)) };
-        self.append_public(Lane::CONTROL, Kind::RAISE, encode(&message))?;
+        self.append_judgement(by_root, Kind::RAISE, encode(&message))?;
         // What stands now takes no room beyond the line any more.
         self.custody.beyond_line.remove(&device);
         Ok(())
@@ -417,14 +439,25 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn check_say(&self, device: &DeviceId) -> Result<(), Failure> {
+    /// Whether this device has a say over another, and whether only by the root key that it holds.
+    fn check_say(&mut self, device: &DeviceId) -> Result<bool, Failure> {
         if !self.views.membership.is_known(device) || *device == self.views.membership.root() {
             return Err(Failure::new(FailureCode::ENotFound, format!("no device {device} in this market")));
         }
         if self.views.membership.has_say(&self.device.id(), device) {
-            return Ok(());
+            return Ok(false);
         }
-        Err(Failure::new(FailureCode::EScope, "only the hub, or the device that gave the certificate, can do that"))
+        if self.renewals.root_mut().is_some() {
+            return Ok(true);
+        }
+        let who = match self.views.membership.role(device) {
+            Some(Role::Hub) => {
+                "only the market's root can do that to a hub: put root.key into this hub's data directory, \
+                                and restart it"
+            }
+            _ => "only the hub, or the device that gave the certificate, can do that",
+        };
+        Err(Failure::new(FailureCode::EScope, who))
     }
 
     fn policy_view(&self) -> PolicyView {

@@ -227,7 +227,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
             }
         }
     }
-    contents.leaves.iter().for_each(|(_, leaf)| views.insert_leaf(leaf.clone()));
+    contents.leaves.iter().for_each(|(_, leaf)| _ = views.inherit_leaf(leaf.clone()));
     views.refresh();
     for (offset, leaf) in &contents.leaves {
         if !views.coverage.is_proven(&market, leaf) {

@@ -362,7 +362,7 @@ impl<S: Store> Engine<S> {
     fn reread_views(&mut self) {
         let read = self.read_views();
         if let Some(mut views) = self.guard(read) {
-            self.views.leaves().cloned().for_each(|leaf| views.insert_leaf(leaf));
+            views.copy_leaves(&self.views);
             for (device, clones) in self.views.known_clones() {
                 views.note_clones(*device, *clones);
             }

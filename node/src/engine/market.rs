@@ -1,17 +1,22 @@
-//! Making a market: the root's log, the first hub, and the keys that sales will be sealed to.
+//! Making a market: the root's log, the first hub, and the keys that sales will be sealed to. And a hub anew, from the
+//! root key and the recovery key alone.
 
 use stallmesh_protocol::certificate::{Certificate, Role, Scopes, VALIDITY_MAX};
 use stallmesh_protocol::entry::Payload;
 use stallmesh_protocol::log::LogWriter;
 use stallmesh_protocol::money;
 use stallmesh_protocol::payload;
-use stallmesh_protocol::seal::{SealKey, associated, info, seal_to};
+use stallmesh_protocol::seal::SealKey;
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::{DeviceId, Incarnation, Kind, Lane, LogName, MarketId};
 
+use super::hub::opening_key_message;
 use super::logs::Logs;
 use super::overlay::Overlay;
-use super::{EngineError, Failure, FailureCode, Identity, META_DEVICE, META_EPOCH, META_ROOT, Now, PolicyView};
+use super::{
+    EngineError, Failure, FailureCode, Identity, META_DEVICE, META_EPOCH, META_FENCE, META_ROOT, META_WAITING, Now,
+    PolicyView,
+};
 use crate::store::{Store, Table};
 
 /// A market to be made.
@@ -31,6 +36,17 @@ pub struct MarketOrder {
     pub policy: PolicyView,
 }
 
+/// A hub that is to take the place of those that are gone.
+#[derive(Clone, Debug)]
+pub struct RecoveryOrder {
+    /// The market's.
+    pub epoch: u32,
+    /// What people call the new hub.
+    pub hub_name: String,
+    /// For how long its certificate is valid, in milliseconds.
+    pub valid_ms: u64,
+}
+
 /// Writes a market into a fresh store of its first hub: the root's log with the market and the hub's certificate, and
 /// the hub's own log with its opening key and the policy. `seed`: 32 fresh random bytes.
 ///
@@ -46,21 +62,7 @@ pub fn create_market<S: Store>(
     now: Now,
 ) -> Result<MarketId, CreateError> {
     money::exponent(&order.currency).map_err(|error| CreateError::Order(error.to_string()))?;
-    if order.valid_ms == 0 || order.valid_ms > VALIDITY_MAX {
-        return Err(CreateError::Order("valid: from one millisecond to 400 days".into()));
-    }
     let policy = read_policy(&order.policy, Vec::new()).map_err(|failure| CreateError::Order(failure.detail))?;
-    let opening = identity.opening_secret.ok_or_else(|| CreateError::Order("a hub needs an opening key".into()))?;
-    let opening = SealKey::from_secret(&opening).map_err(EngineError::from)?;
-    let market = MarketId::new(&root.id(), order.epoch);
-    let mut overlay = Overlay::new(store);
-    if overlay.get(Table::Meta, META_DEVICE).map_err(EngineError::from)?.is_some() {
-        return Err(CreateError::Order("this data directory already holds a node".into()));
-    }
-    let mut logs = Logs::load(market, &overlay).map_err(EngineError::from)?;
-    let hub = identity.device.id();
-    let seal_key = SealKey::from_secret(&identity.seal_secret).map_err(EngineError::from)?;
-    let certificate = hub_certificate(order, hub, seal_key.public(), now.wall_ms);
     let description = payload::Market {
         name: order.name.clone(),
         currency: order.currency.clone(),
@@ -68,62 +70,137 @@ pub fn create_market<S: Store>(
         recovery_key: recovery_public.to_vec(),
         replaces: Vec::new(),
     };
-    // The secret travels with the logs, for whoever holds the recovery key: a hub that burns loses no sale.
-    let bound = associated(&market, &[]);
-    let recovery =
-        seal_to(&recovery_public, info::OPENING_KEY, &bound, opening.secret(), seed).map_err(EngineError::from)?;
-    let opening_key = payload::OpeningKey { public_key: opening.public().to_vec(), recovery: Some(recovery) };
-    let mut incarnation = [0; 16];
-    incarnation.copy_from_slice(&seed[..16]);
-    let incarnation = Incarnation::from_bytes(incarnation);
-    let opening_entry = || payload::encode(&payload::Opening::default());
-    for (key, entries) in [
-        (
-            root,
-            vec![
-                (Kind::OPENING, opening_entry()),
-                (Kind::MARKET, payload::encode(&description)),
-                (Kind::CERTIFICATE, certificate.to_payload()),
-            ],
-        ),
-        (
-            &identity.device,
-            vec![
-                (Kind::OPENING, opening_entry()),
-                (Kind::OPENING_KEY, payload::encode(&opening_key)),
-                (Kind::POLICY, payload::encode(&policy)),
-            ],
-        ),
-    ] {
-        let name = LogName { author: key.id(), incarnation, lane: Lane::CONTROL };
-        let mut writer = LogWriter::open(&market, name);
-        for (kind, bytes) in entries {
-            let previous = writer.head().hash;
-            let appended =
-                writer.append(key, now.wall_ms, [0; 8], kind, Payload::public(bytes)).map_err(EngineError::from)?;
-            logs.append(&mut overlay, name, appended.head, previous, &appended.entry, appended.signature.as_ref());
-        }
-        let signature = writer.sign(key);
-        logs.put_signature(&mut overlay, &name, writer.head(), &signature);
-    }
-    overlay.put(Table::Meta, META_DEVICE, *hub.as_bytes());
-    overlay.put(Table::Meta, META_ROOT, *root.id().as_bytes());
-    overlay.put(Table::Meta, META_EPOCH, order.epoch.to_be_bytes());
-    overlay.commit().map_err(EngineError::from)?;
-    Ok(market)
+    let mut first = FirstHub::new(store, identity, root, order.epoch, seed, now)?;
+    first.by_root(Kind::MARKET, payload::encode(&description))?;
+    first.certify(&order.hub_name, order.valid_ms)?;
+    first.publish_opening_key(recovery_public, seed)?;
+    first.by_hub(Kind::POLICY, payload::encode(&policy))?;
+    first.commit()
 }
 
-fn hub_certificate(order: &MarketOrder, device: DeviceId, seal_key: [u8; 32], now: u64) -> Certificate {
+/// Writes what a hub begins with that takes the place of others: its certificate by the root, and its opening key. All
+/// else of the market comes from its members. `seed`: 32 fresh random bytes.
+///
+/// # Errors
+/// The order makes no sense, or the store failed.
+pub fn recover_market<S: Store>(
+    store: S,
+    order: &RecoveryOrder,
+    identity: &Identity,
+    root: &DeviceKey,
+    recovery_public: [u8; 32],
+    seed: [u8; 32],
+    now: Now,
+) -> Result<MarketId, CreateError> {
+    let mut first = FirstHub::new(store, identity, root, order.epoch, seed, now)?;
+    first.certify(&order.hub_name, order.valid_ms)?;
+    first.publish_opening_key(recovery_public, seed)?;
+    // Milliseconds since 1970 lie beyond every epoch that was counted from 1.
+    first.overlay.put(Table::Meta, META_FENCE, now.wall_ms.to_be_bytes());
+    first.overlay.put(Table::Meta, META_WAITING, []);
+    first.commit()
+}
+
+/// What is written before a hub's first start: the root's log and its own, of one incarnation.
+struct FirstHub<'a, S> {
+    overlay: Overlay<S>,
+    logs: Logs,
+    market: MarketId,
+    identity: &'a Identity,
+    /// Whose log, by which key.
+    writers: [(&'a DeviceKey, LogWriter); 2],
+    now: Now,
+}
+
+impl<'a, S: Store> FirstHub<'a, S> {
+    fn new(
+        store: S,
+        identity: &'a Identity,
+        root: &'a DeviceKey,
+        epoch: u32,
+        seed: [u8; 32],
+        now: Now,
+    ) -> Result<Self, CreateError> {
+        let market = MarketId::new(&root.id(), epoch);
+        let mut overlay = Overlay::new(store);
+        if overlay.get(Table::Meta, META_DEVICE).map_err(EngineError::from)?.is_some() {
+            return Err(CreateError::Order("this data directory already holds a node".into()));
+        }
+        let logs = Logs::load(market, &overlay).map_err(EngineError::from)?;
+        overlay.put(Table::Meta, META_DEVICE, *identity.device.id().as_bytes());
+        overlay.put(Table::Meta, META_ROOT, *root.id().as_bytes());
+        overlay.put(Table::Meta, META_EPOCH, epoch.to_be_bytes());
+        let mut incarnation = [0; 16];
+        incarnation.copy_from_slice(&seed[..16]);
+        let incarnation = Incarnation::from_bytes(incarnation);
+        let writer = |key: &'a DeviceKey| {
+            let name = LogName { author: key.id(), incarnation, lane: Lane::CONTROL };
+            (key, LogWriter::open(&market, name))
+        };
+        let writers = [writer(root), writer(&identity.device)];
+        let mut first = FirstHub { overlay, logs, market, identity, writers, now };
+        first.by_root(Kind::OPENING, payload::encode(&payload::Opening::default()))?;
+        first.by_hub(Kind::OPENING, payload::encode(&payload::Opening::default()))?;
+        Ok(first)
+    }
+
+    fn by_root(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<(), CreateError> {
+        self.append(0, kind, bytes)
+    }
+
+    fn by_hub(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<(), CreateError> {
+        self.append(1, kind, bytes)
+    }
+
+    fn append(&mut self, writer: usize, kind: Kind, bytes: Vec<u8>) -> Result<(), CreateError> {
+        let (key, writer) = &mut self.writers[writer];
+        let (name, previous) = (*writer.name(), writer.head().hash);
+        let appended =
+            writer.append(key, self.now.wall_ms, [0; 8], kind, Payload::public(bytes)).map_err(EngineError::from)?;
+        let signature = appended.signature.as_ref();
+        self.logs.append(&mut self.overlay, name, appended.head, previous, &appended.entry, signature);
+        Ok(())
+    }
+
+    fn certify(&mut self, name: &str, valid_ms: u64) -> Result<(), CreateError> {
+        if valid_ms == 0 || valid_ms > VALIDITY_MAX {
+            return Err(CreateError::Order("valid: from one millisecond to 400 days".into()));
+        }
+        let seal_key = SealKey::from_secret(&self.identity.seal_secret).map_err(EngineError::from)?;
+        let device = self.identity.device.id();
+        let certificate = hub_certificate(name, valid_ms, device, seal_key.public(), self.now.wall_ms);
+        self.by_root(Kind::CERTIFICATE, certificate.to_payload())
+    }
+
+    fn publish_opening_key(&mut self, recovery_public: [u8; 32], seed: [u8; 32]) -> Result<(), CreateError> {
+        let opening = self.identity.opening_secrets.last();
+        let opening = opening.ok_or_else(|| CreateError::Order("a hub needs an opening key".into()))?;
+        let opening = SealKey::from_secret(opening).map_err(EngineError::from)?;
+        let message = opening_key_message(&self.market, &recovery_public, &opening, seed).map_err(EngineError::from)?;
+        self.by_hub(Kind::OPENING_KEY, payload::encode(&message))
+    }
+
+    fn commit(mut self) -> Result<MarketId, CreateError> {
+        for (key, writer) in &mut self.writers {
+            let signature = writer.sign(key);
+            self.logs.put_signature(&mut self.overlay, writer.name(), writer.head(), &signature);
+        }
+        self.overlay.commit().map_err(EngineError::from)?;
+        Ok(self.market)
+    }
+}
+
+fn hub_certificate(name: &str, valid_ms: u64, device: DeviceId, seal_key: [u8; 32], now: u64) -> Certificate {
     // Entries of devices whose clock is a little behind still fall inside.
     let not_before = now.saturating_sub(24 * 3_600_000);
     Certificate {
         device,
         role: Role::Hub,
         stall: String::new(),
-        name: order.hub_name.clone(),
+        name: name.to_owned(),
         scopes: Scopes::hub(),
         not_before,
-        not_after: (now + order.valid_ms).min(not_before + VALIDITY_MAX),
+        not_after: (now + valid_ms).min(not_before + VALIDITY_MAX),
         seal_key,
         invite: None,
         request: None,
@@ -177,19 +254,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::engine::PolicyView;
 
     #[test]
     fn the_longest_certificate_of_a_hub_is_one_that_everybody_reads() {
-        let order = MarketOrder {
-            name: "Saturday".into(),
-            currency: "EUR".into(),
-            epoch: 1,
-            hub_name: "Hub".into(),
-            valid_ms: VALIDITY_MAX,
-            policy: PolicyView::default(),
-        };
-        let certificate = hub_certificate(&order, DeviceId::from_bytes([1; 32]), [2; 32], 1_780_732_800_000);
+        let device = DeviceId::from_bytes([1; 32]);
+        let certificate = hub_certificate("Hub", VALIDITY_MAX, device, [2; 32], 1_780_732_800_000);
         assert_eq!(Certificate::from_payload(&certificate.to_payload()).unwrap(), certificate);
     }
 }

@@ -20,7 +20,7 @@
 //! | `ways`, `custody` | who carries whose sealed sales, and what the hub has acknowledged |
 //! | `erasure` | what is said about a person goes |
 //! | `checkout`, `sales` | recording a sale; how safe each is |
-//! | `hub` | admitting, renewing, checkpoints, settling; statements and read keys at a stall |
+//! | `hub` | admitting, renewing, checkpoints, settling, opening keys, taking a burned hub's place; statements and read keys at a stall |
 //! | `answers`, `explain`, `export` | what people ask |
 
 mod answers;
@@ -64,12 +64,12 @@ use self::author::Writer;
 use self::clock::TrustedClock;
 use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
-use self::hub::{Books, Renewals};
+use self::hub::{Books, OpeningKeys, Recovery, Renewals};
 use self::join::Joining;
 pub(crate) use self::join::hello_tag;
 use self::links::Link;
 use self::logs::{HeldAncestry, Logs};
-pub use self::market::{CreateError, MarketOrder, create_market};
+pub use self::market::{CreateError, MarketOrder, RecoveryOrder, create_market, recover_market};
 use self::overlay::Overlay;
 use self::peers::PeerBook;
 pub use self::request::*;
@@ -117,8 +117,8 @@ pub struct Identity {
     pub device: DeviceKey,
     /// X25519 secret: what is wrapped for this device.
     pub seal_secret: [u8; 32],
-    /// A hub's opening key (X25519 secret).
-    pub opening_secret: Option<[u8; 32]>,
+    /// A hub's opening keys (X25519 secrets), the oldest first: those that are no longer in use still open.
+    pub opening_secrets: Vec<[u8; 32]>,
 }
 
 /// What the configuration says.
@@ -197,7 +197,8 @@ pub struct Engine<S> {
     overlay: Overlay<S>,
     device: DeviceKey,
     seal_key: SealKey,
-    opening_key: Option<SealKey>,
+    opening: OpeningKeys,
+    recovery: Recovery,
     settings: Settings,
     random: ChaCha20Rng,
     incarnation: Incarnation,
@@ -284,6 +285,10 @@ const META_INVITE: &[u8] = b"invite";
 const META_OPENING: &[u8] = b"opening";
 /// How keys of devices begin of which two copies were seen.
 const META_CLONES: &[u8] = b"clones:";
+/// The first epoch of a hub that was made anew, as 8 bytes.
+const META_FENCE: &[u8] = b"fence";
+/// Such a hub has not met a member yet.
+const META_WAITING: &[u8] = b"waiting";
 /// Addresses of hubs, one a line.
 const META_HUBS: &[u8] = b"hubs";
 
@@ -325,7 +330,8 @@ impl<S: Store> Engine<S> {
             clock: TrustedClock::default(),
             device: identity.device,
             seal_key: SealKey::from_secret(&identity.seal_secret)?,
-            opening_key: identity.opening_secret.as_ref().map(SealKey::from_secret).transpose()?,
+            opening: OpeningKeys::new(&identity.opening_secrets)?,
+            recovery: Recovery::default(),
             book: PeerBook::new(device, settings.degree),
             uplink_enabled: settings.uplink_enabled,
             settings,
@@ -415,6 +421,8 @@ impl<S: Store> Engine<S> {
         }
         self.load_proofs()?;
         self.replica = Some(replica);
+        self.load_recovery()?;
+        self.load_inherited_keys()?;
         self.refresh();
         self.forks_into_replica();
         self.load_custody()?;
@@ -647,7 +655,8 @@ impl<S: Store> Engine<S> {
 
     fn is_hub_device(&self, device: &DeviceId) -> bool {
         use stallmesh_protocol::certificate::Role;
-        self.views.membership.role(device) == Some(Role::Hub) && !self.views.membership.is_revoked(device)
+        let membership = &self.views.membership;
+        membership.role(device) == Some(Role::Hub) && !membership.is_revoked(device) && !self.views.is_burned(device)
     }
 
     fn ancestry(&self) -> HeldAncestry<'_, S> {

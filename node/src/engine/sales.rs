@@ -106,7 +106,7 @@ impl Settled {
 }
 
 /// Sorts ranges and joins those that overlap or touch.
-fn join_ranges(ranges: &mut Vec<(u64, u64)>) {
+pub(crate) fn join_ranges(ranges: &mut Vec<(u64, u64)>) {
     ranges.sort_unstable();
     let mut joined: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());
     for (from, to) in ranges.drain(..) {
@@ -258,6 +258,14 @@ impl<S: Store> Engine<S> {
                     self.notice(Notice::Sale { sale, state: SaleState::AtTheHub, copies });
                 }
             }
+        }
+    }
+
+    /// The hub that had signed for an own log is gone: its sales wait again.
+    pub(crate) fn received_no_more(&mut self, log: &LogName) {
+        for (sequence, open) in SalesBook::open_of(&self.sales.at_hub, log, 0, u64::MAX) {
+            self.sales.at_hub.remove(&(*log, sequence));
+            self.sales.waiting.insert((*log, sequence), open);
         }
     }
 

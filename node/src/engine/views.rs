@@ -1,5 +1,8 @@
 //! What the entries that are held say, lane by lane: functions of their set, rebuilt from it at every start.
 
+mod hubs;
+mod leaves;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use stallmesh_protocol::certificate::{Certificate, Scope};
@@ -80,6 +83,8 @@ pub(crate) struct Views {
     root_facts: usize,
     /// What checkpoints said of sealed logs: the newest of each.
     proven: BTreeMap<LogName, ProvenLeaf>,
+    /// What closings relied on: more of them, by log and checkpoint.
+    inherited: BTreeMap<(LogName, Hash), ProvenLeaf>,
     /// Logs whose leaf was not read into the coverage yet.
     leaves_waiting: BTreeSet<LogName>,
     /// What the hubs' checkpoints say.
@@ -91,6 +96,8 @@ pub(crate) struct Views {
     markets: Vec<(Written, payload::Market)>,
     policies: Vec<(Written, payload::Policy)>,
     opening_keys: Vec<(Written, [u8; 32], payload::OpeningKey)>,
+    /// Hubs that the root has said are gone, with another in their place.
+    burned: BTreeSet<DeviceId>,
     stall_keys: Vec<(Written, payload::StallKey)>,
     settlements: Vec<Published>,
     /// Join requests, challenges and refusals by request id.
@@ -119,6 +126,7 @@ impl Views {
             certified_by_root: Membership::build(root, &[], &[], &NoCoverage, &BySequence),
             root_facts: 0,
             proven: BTreeMap::new(),
+            inherited: BTreeMap::new(),
             leaves_waiting: BTreeSet::new(),
             coverage: CheckpointView::default(),
             membership: Membership::build(root, &[], &[], &NoCoverage, &BySequence),
@@ -126,6 +134,7 @@ impl Views {
             markets: Vec::new(),
             policies: Vec::new(),
             opening_keys: Vec::new(),
+            burned: BTreeSet::new(),
             stall_keys: Vec::new(),
             settlements: Vec::new(),
             join_requests: BTreeMap::new(),
@@ -173,6 +182,17 @@ impl Views {
                     return Err(PayloadError::field("epoch", "is another market's"));
                 }
                 self.markets.push((written, message));
+            }
+            (Lane::CONTROL, Kind::SUCCESSION) if held.log.author == self.root => {
+                let message: payload::Succession = payload::decode("succession", bytes)?;
+                let hub: DeviceId = payload::fixed("hub", &message.hub)?;
+                let burned = message.burned.iter().map(|device| payload::fixed("burned", device));
+                let burned: Vec<DeviceId> = burned.collect::<Result<_, _>>()?;
+                if burned.contains(&hub) || !burned.is_sorted_by(|one, next| one < next) {
+                    return Err(PayloadError::field("burned", "don't ascend, or hold the hub that goes on"));
+                }
+                self.burned.extend(burned);
+                self.dirty = true;
             }
             (Lane::CONTROL, Kind::POLICY) => {
                 self.policies.push((written, payload::decode("policy", bytes)?));
@@ -240,18 +260,6 @@ impl Views {
         Ok(())
     }
 
-    /// Takes in what a checkpoint said of a sealed log; it counts as far as the checkpoint's root proves it.
-    pub(crate) fn insert_leaf(&mut self, leaf: ProvenLeaf) {
-        self.leaves_waiting.insert(leaf.log);
-        self.proven.insert(leaf.log, leaf);
-        self.dirty = true;
-    }
-
-    /// What a checkpoint said last of each sealed log.
-    pub(crate) fn leaves(&self) -> impl Iterator<Item = &ProvenLeaf> {
-        self.proven.values()
-    }
-
     /// Takes in a verified fork proof. True where it is new.
     pub(crate) fn insert_proof(&mut self, proof: ForkProof, published: Option<Position>) -> bool {
         let proofs = self.proofs.entry(proof.log).or_default();
@@ -294,7 +302,7 @@ impl Views {
             // What was read of checkpoints is judged anew.
             self.coverage = CheckpointView::default();
             self.checkpoints_read = 0;
-            self.leaves_waiting = self.proven.keys().copied().collect();
+            self.leaves_waiting = self.leaves().map(|leaf| leaf.log).collect();
         }
         for (written, checkpoint) in &self.checkpoints[self.checkpoints_read..] {
             let allowed = self
@@ -306,9 +314,14 @@ impl Views {
             }
         }
         self.checkpoints_read = self.checkpoints.len();
-        let (proven, coverage, market) = (&self.proven, &mut self.coverage, &self.market);
+        let mut waiting = std::mem::take(&mut self.leaves_waiting);
+        let mut coverage = std::mem::take(&mut self.coverage);
         // A leaf whose checkpoint isn't here yet waits for it.
-        self.leaves_waiting.retain(|log| proven.get(log).is_some_and(|leaf| !coverage.insert_proven(market, leaf)));
+        waiting.retain(|log| {
+            let refused = self.leaves_of(log).filter(|leaf| !coverage.insert_proven(&self.market, leaf));
+            refused.count() > 0
+        });
+        (self.leaves_waiting, self.coverage) = (waiting, coverage);
         let proofs: Vec<ProofFact> = self.proofs().cloned().collect();
         self.membership = Membership::build(self.root, &self.facts, &proofs, &self.coverage, &BySequence);
         self.catalog_dirty |= !planted::is_on(Bug::StaleView);
@@ -352,21 +365,6 @@ impl Views {
     /// The policies that have effect, whether replaced or not.
     pub(super) fn policies(&self) -> Vec<&(Written, payload::Policy)> {
         self.policies.iter().filter(|(written, _)| self.permits(written, Scope::POLICY).is_ok()).collect()
-    }
-
-    /// Keys that sales are sealed to: one for each hub, its newest.
-    pub(crate) fn opening_keys(&self) -> Vec<[u8; 32]> {
-        let mut by_hub: BTreeMap<DeviceId, (u64, Hash, [u8; 32])> = BTreeMap::new();
-        for (written, key, _) in &self.opening_keys {
-            if self.permits(written, Scope::SETTLE).is_ok() {
-                let newest = by_hub.entry(written.at.log.author).or_insert((0, Hash::ZERO, *key));
-                let this = (self.time_of(written), written.at.hash, *key);
-                if this > *newest {
-                    *newest = this;
-                }
-            }
-        }
-        by_hub.into_values().map(|(_, _, key)| key).collect()
     }
 
     /// A stall's newest read key.

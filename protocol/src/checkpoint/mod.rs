@@ -194,7 +194,7 @@ mod tests {
             writer.update(update((round % 5) as u8, Lane::CATALOG, round));
             writer.update(update(7, Lane::SALES, round));
             let last = out.last().map(|(hash, checkpoint)| (checkpoint, *hash));
-            let (checkpoint, taken) = writer.next(last, 1, round * 1000, 0, |name| view.names(name));
+            let (checkpoint, taken) = writer.next(last, 1, round * 1000, 0, |name, number| view.numbers(name, number));
             assert_eq!(taken.len(), 2);
             assert_eq!(Checkpoint::from_payload(&checkpoint.to_payload()).unwrap(), checkpoint);
             let (leaf, path) = writer.proof(&log(7, Lane::SALES)).unwrap();
@@ -226,6 +226,34 @@ mod tests {
     }
 
     #[test]
+    fn a_writer_that_begins_anew_names_every_log_again_and_what_the_old_one_still_writes_moves_nothing() {
+        let hash = |number: u8| Hash::from_bytes([number; 32]);
+        let (mut old, mut view) = (CheckpointWriter::default(), CheckpointView::default());
+        old.update(update(1, Lane::CATALOG, 1));
+        old.update(update(2, Lane::CATALOG, 1));
+        let (first, _) = old.next(None, 1, 1, 0, |name, number| view.numbers(name, number));
+        view.insert(hash(1), first.clone());
+        // It counts from 0, and in another order.
+        let mut new = CheckpointWriter::default();
+        new.update(update(2, Lane::CATALOG, 5));
+        new.update(update(1, Lane::CATALOG, 7));
+        let last = Some((&first, hash(1)));
+        let (second, _) = new.next(last, 900, 2, 0, |name, number| view.numbers(name, number));
+        assert!(second.changes.iter().all(|change| change.named.is_some()));
+        view.insert(hash(2), second);
+        // The old one has not heard of it, and gives a number away that is another's by now.
+        old.update(update(3, Lane::CATALOG, 9));
+        old.update(update(1, Lane::CATALOG, 3));
+        let known = |name: &LogName, number| (number, *name) != (2, log(3, Lane::CATALOG));
+        let (late, _) = old.next(last, 1, 1, 0, known);
+        view.insert(hash(3), late);
+        for (ordinal, author, sequence) in [(0, 1, 1), (1, 1, 3), (1, 3, 9), (2, 1, 7), (2, 2, 5), (2, 3, 9)] {
+            let standing = view.standing_at(ordinal, &log(author, Lane::CATALOG));
+            assert_eq!(standing.map(|head| head.sequence), Some(sequence), "log of {author} as of {ordinal}");
+        }
+    }
+
+    #[test]
     fn a_log_that_checkpoints_do_not_list_stands_by_proof() {
         let market = MarketId::from_bytes([9; 32]);
         let (mut writer, mut view) = (CheckpointWriter::default(), CheckpointView::default());
@@ -236,7 +264,7 @@ mod tests {
             writer.update(LogUpdate { id: sales.id(&market), ..update(7, Lane::SALES, round) });
             let last = view.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
             let last = last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash));
-            let (checkpoint, taken) = writer.next(last, 1, round, 0, |name| view.names(name));
+            let (checkpoint, taken) = writer.next(last, 1, round, 0, |name, number| view.numbers(name, number));
             assert!(taken.contains(&sales));
             let hash = Hash::from_bytes([round as u8; 32]);
             view.insert(hash, checkpoint);
@@ -287,7 +315,7 @@ mod tests {
             rounds += 1;
             let last = view.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
             let last = last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash));
-            let (checkpoint, taken) = writer.next(last, 1, rounds, 0, |name| view.names(name));
+            let (checkpoint, taken) = writer.next(last, 1, rounds, 0, |name, number| view.numbers(name, number));
             assert!(checkpoint.to_payload().len() <= crate::entry::PAYLOAD_MAX);
             assert_eq!(checkpoint.changes.len(), taken.len());
             assert_eq!(checkpoint.logs, (rounds * CHANGES_MAX as u64).min(logs));
@@ -324,7 +352,7 @@ mod tests {
         chain.iter().for_each(|(hash, checkpoint)| view.insert(*hash, checkpoint.clone()));
         restored.restore_chain(view.chain_of_newest());
         let (newest, hash) = view.latest().unwrap();
-        let (twentieth, _) = restored.next(Some((newest, hash)), 2, 0, 0, |_| true);
+        let (twentieth, _) = restored.next(Some((newest, hash)), 2, 0, 0, |_, _| true);
         assert_eq!(twentieth.skips, [Some(by_number[&18].0), Some(by_number[&16].0)]);
     }
 

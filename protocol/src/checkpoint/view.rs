@@ -157,6 +157,11 @@ impl CheckpointView {
         self.named.contains_key(log)
     }
 
+    /// Whether a number is this log's, as of the newest checkpoint. A writer that began anew may have given it away.
+    pub fn numbers(&self, log: &LogName, number: u64) -> bool {
+        self.names.get(&number) == Some(log)
+    }
+
     /// The time of the first checkpoint that said the log's number.
     pub fn named_at(&self, log: &LogName) -> Option<u64> {
         let ordinal = *self.named.get(log)?;

@@ -61,14 +61,14 @@ impl CheckpointWriter {
     }
 
     /// The next checkpoint after `last`, and the logs that it speaks of. It lists at most [`CHANGES_MAX`] changes; what
-    /// is left waits for the one after it. `known` are the logs whose number an earlier checkpoint has said.
+    /// is left waits for the one after it. `known`: whether earlier checkpoints say that a log has this number.
     pub fn next(
         &mut self,
         last: Option<(&Checkpoint, Hash)>,
         epoch: u64,
         time: u64,
         revocations: u64,
-        known: impl Fn(&LogName) -> bool,
+        known: impl Fn(&LogName, u64) -> bool,
     ) -> (Checkpoint, Vec<LogName>) {
         let mut changes = Vec::new();
         let mut taken = Vec::new();
@@ -81,7 +81,7 @@ impl CheckpointWriter {
             }
             let (number, leaf) = entry.remove_entry();
             if listed {
-                let named = (!known(&name)).then_some(name);
+                let named = (!known(&name, number)).then_some(name);
                 changes.push(Change { number, named, standing: leaf.standing, low: 1, finished: false });
             }
             self.tree.set(number as usize, &leaf.hash());

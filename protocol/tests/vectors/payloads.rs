@@ -190,6 +190,7 @@ fn accepted() -> Vec<Value> {
             }
         ),
         case!(Kind::ERASURE, "Erasure", payload::Erasure { entry: Some(position(4)) }),
+        case!(Kind::SUCCESSION, "Succession", payload::Succession { hub: device(OWNER), burned: vec![device(HUB)] }),
         case!(
             Kind::PRODUCTS,
             "Products",
@@ -202,6 +203,7 @@ fn accepted() -> Vec<Value> {
             payload::SalePersonal { operator: "Ada".into(), note: "gift".into(), ..Default::default() }
         ),
         case!(Kind::CLOSING_INPUT, "ClosingInput", payload::ClosingInput { number: 1, logs: vec![input] }),
+        case!(Kind::STANDING, "Standing", payload::Standing { leaves: vec![vec![1; 300], vec![2; 300]] }),
         case!(
             Kind::CLOSING,
             "Closing",

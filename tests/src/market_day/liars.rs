@@ -84,7 +84,7 @@ impl Day {
     /// Somebody whom nobody knows sends a catalog to a member.
     pub(super) fn intrude(&mut self, target: usize, dice: &mut Dice) {
         let seed: [u8; 32] = *hash(Domain::Blob, &dice.roll().to_be_bytes()).as_bytes();
-        let identity = Identity { device: DeviceKey::from_seed(&seed), seal_secret: seed, opening_secret: None };
+        let identity = Identity { device: DeviceKey::from_seed(&seed), seal_secret: seed, opening_secrets: Vec::new() };
         let name = format!("stranger's goods {}", self.simulation.nodes.len());
         let goods = payload::Products {
             products: vec![payload::Product { sku: "X".into(), name: name.clone(), price: 1, ..Default::default() }],

@@ -26,7 +26,7 @@ pub use self::witness::{Key, Promise, Witness, entry_key};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use stallmesh_node::engine::{
-    Answer, Effect, Failure, FailureCode, Input, Notice, Request, RequestId, Settings, StatusView,
+    Answer, Effect, Failure, FailureCode, Input, Notice, Now, RecoveryOrder, Request, RequestId, Settings, StatusView,
 };
 use stallmesh_node::link::{Admission, LinkCommand, LinkEvent, LinkId, Road};
 use stallmesh_node::store::{Store, Table};
@@ -154,6 +154,28 @@ impl Simulation {
     /// An empty disk, of the kind that this market's devices have.
     pub fn empty_disk(&self) -> Disk {
         if self.media { Disk::on(Medium::default()) } else { Disk::default() }
+    }
+
+    /// The hub's machine is gone with all of its keys. Gives its number from now on, should it come back; number 0 is a
+    /// new hub for the same market, made from the root and recovery keys alone, and not switched on yet.
+    pub fn burn_hub(&mut self) -> usize {
+        if self.nodes[0].engine.is_some() {
+            self.kill(0);
+        }
+        let order = RecoveryOrder {
+            epoch: market_order().epoch,
+            hub_name: "New hub".into(),
+            valid_ms: market_order().valid_ms,
+        };
+        let now = Now { monotonic_ms: 0, wall_ms: OPENING_MS + self.now };
+        let new = SimNode::recovered(&mut self.random, self.media, now, &order, &self.nodes[0]);
+        self.witness.trust_hub(new.id());
+        let mut old = std::mem::replace(&mut self.nodes[0], new);
+        old.holds_root_key = false;
+        self.nodes.push(old);
+        self.network.add();
+        self.due_of.push(None);
+        self.nodes.len() - 1
     }
 
     /// A second machine with a device's key and a copy of a disk of it, started as an honest owner would: a new

@@ -1,6 +1,8 @@
 //! One simulated device: its disk, its keys, and its process while it runs.
 
-use stallmesh_node::engine::{Engine, Identity, MarketOrder, Now, Settings, create_market};
+use stallmesh_node::engine::{
+    Engine, Identity, MarketOrder, Now, RecoveryOrder, Settings, create_market, recover_market,
+};
 use stallmesh_node::link::LinkEvent;
 use stallmesh_protocol::DeviceId;
 use stallmesh_protocol::seal::SealKey;
@@ -26,7 +28,9 @@ pub struct SimNode {
     pub root: Option<DeviceId>,
     /// The key itself, with the organiser.
     pub root_key: Option<DeviceKey>,
-    /// Whether the organiser has put it beside the hub's other keys.
+    /// The market's recovery key, with the organiser, too.
+    pub recovery_secret: Option<[u8; 32]>,
+    /// Whether the organiser has put both beside the hub's other keys.
     pub holds_root_key: bool,
     /// Why its process ended by itself.
     pub died: Option<String>,
@@ -54,8 +58,11 @@ pub(super) fn draw(random: &mut u64) -> [u8; 32] {
 
 impl SimNode {
     pub(super) fn device(random: &mut u64, media: bool, settings: Settings) -> Self {
-        let identity =
-            Identity { device: DeviceKey::from_seed(&draw(random)), seal_secret: draw(random), opening_secret: None };
+        let identity = Identity {
+            device: DeviceKey::from_seed(&draw(random)),
+            seal_secret: draw(random),
+            opening_secrets: Vec::new(),
+        };
         SimNode {
             disk: if media { Disk::on(Medium::default()) } else { Disk::default() },
             identity,
@@ -65,6 +72,7 @@ impl SimNode {
             clock_stands_at: None,
             root: None,
             root_key: None,
+            recovery_secret: None,
             holds_root_key: false,
             died: None,
             next_seed: None,
@@ -78,9 +86,10 @@ impl SimNode {
     pub(super) fn hub(random: &mut u64, media: bool, wall_ms: u64, order: &MarketOrder) -> Self {
         let mut node =
             Self::device(random, media, Settings { uplink_addresses: vec!["hub:0".into()], ..Settings::default() });
-        node.identity.opening_secret = Some(draw(random));
+        node.identity.opening_secrets = vec![draw(random)];
         let root = DeviceKey::from_seed(&draw(random));
-        let recovery = SealKey::from_secret(&draw(random)).map(|key| key.public()).unwrap_or_default();
+        let recovery_secret = draw(random);
+        let recovery = SealKey::from_secret(&recovery_secret).map(|key| key.public()).unwrap_or_default();
         let now = Now { monotonic_ms: 0, wall_ms };
         assert!(node.disk.open().is_ok(), "a new disk");
         let created = create_market(node.disk.clone(), order, &node.identity, &root, recovery, draw(random), now);
@@ -88,6 +97,24 @@ impl SimNode {
         node.disk.close();
         node.root = Some(root.id());
         node.root_key = Some(root);
+        node.recovery_secret = Some(recovery_secret);
+        node
+    }
+
+    /// A new hub for the market of one that is gone, made from what its organiser has.
+    pub(super) fn recovered(random: &mut u64, media: bool, now: Now, order: &RecoveryOrder, gone: &SimNode) -> Self {
+        let mut node = Self::device(random, media, gone.settings.clone());
+        node.identity.opening_secrets = vec![draw(random)];
+        node.root_key.clone_from(&gone.root_key);
+        (node.root, node.recovery_secret, node.holds_root_key) = (gone.root, gone.recovery_secret, true);
+        let recovery = gone.recovery_secret.and_then(|secret| SealKey::from_secret(&secret).ok());
+        let recovery = recovery.map(|key| key.public()).unwrap_or_default();
+        assert!(node.disk.open().is_ok(), "a new disk");
+        if let Some(root) = &node.root_key {
+            let made = recover_market(node.disk.clone(), order, &node.identity, root, recovery, draw(random), now);
+            assert!(made.is_ok(), "{made:?}");
+        }
+        node.disk.close();
         node
     }
 
@@ -121,6 +148,9 @@ impl SimNode {
             Ok(mut engine) => {
                 if let Some(key) = self.root_key.clone().filter(|_| self.holds_root_key) {
                     engine.hold_root(key);
+                    if let Some(secret) = &self.recovery_secret {
+                        assert!(engine.hold_recovery(secret).is_ok(), "a key");
+                    }
                 }
                 self.engine = Some(engine);
             }

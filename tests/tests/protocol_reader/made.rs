@@ -197,7 +197,8 @@ impl Market {
         }
         let last = self.view.latest().map(|(checkpoint, hash)| (checkpoint.clone(), hash));
         let last = last.as_ref().map(|(checkpoint, hash)| (checkpoint, *hash));
-        let (checkpoint, taken) = self.writer.next(last, 1, self.checkpoint.time(), 0, |name| self.view.names(name));
+        let (checkpoint, taken) =
+            self.writer.next(last, 1, self.checkpoint.time(), 0, |name, number| self.view.numbers(name, number));
         let head = self.checkpoint.public(Kind::CHECKPOINT, checkpoint.to_payload());
         self.view.insert(head.hash, checkpoint);
         for log in taken.into_iter().filter(|log| log.lane.is_sealed()) {

@@ -11,6 +11,7 @@ mod interface;
 mod joining;
 mod papers;
 mod puppet;
+mod recovery;
 mod revocation;
 mod roads;
 mod strangers;

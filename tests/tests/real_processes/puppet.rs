@@ -47,7 +47,7 @@ pub(crate) fn keys_of(directory: &Path) -> Identity {
 
 /// Keys that nobody knows.
 pub(crate) fn new_keys(number: u8) -> Identity {
-    Identity { device: DeviceKey::from_seed(&[number; 32]), seal_secret: [number; 32], opening_secret: None }
+    Identity { device: DeviceKey::from_seed(&[number; 32]), seal_secret: [number; 32], opening_secrets: Vec::new() }
 }
 
 impl Puppet {

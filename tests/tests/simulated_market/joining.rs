@@ -161,7 +161,7 @@ fn an_invite_of_another_market_opens_no_door_here() {
         time,
     };
     let sealed = request.seal(&key, &mine.market(), &mine.opening_key, time + 3_600_000, [2; 32]).unwrap();
-    let identity = Identity { device: key, seal_secret: [1; 32], opening_secret: None };
+    let identity = Identity { device: key, seal_secret: [1; 32], opening_secrets: Vec::new() };
     let before = certificates(&mut market);
     let puppet = market.add_puppet(identity);
     let link = market.puppet_greets(puppet, Road::Mesh, 2);
@@ -200,8 +200,11 @@ fn a_request_that_three_members_carry_admits_once_and_replayed_it_admits_nobody(
     // A stranger sends the same request again, also after its device was revoked.
     let replayed = heard.borrow()[0].clone();
     for round in 0..2_u8 {
-        let identity =
-            Identity { device: DeviceKey::from_seed(&[90 + round; 32]), seal_secret: [1; 32], opening_secret: None };
+        let identity = Identity {
+            device: DeviceKey::from_seed(&[90 + round; 32]),
+            seal_secret: [1; 32],
+            opening_secrets: Vec::new(),
+        };
         let puppet = market.add_puppet(identity);
         let link = market.puppet_greets(puppet, Road::Mesh, 2);
         let ask = wire::JoinAsk { request: payload::encode(&replayed) };

@@ -8,7 +8,9 @@ mod forks;
 mod incarnations;
 mod ledger;
 mod lives;
+mod opening_keys;
 mod pages;
+mod recovery;
 mod revoked;
 mod strangers;
 

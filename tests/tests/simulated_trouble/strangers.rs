@@ -14,7 +14,7 @@ use stallmesh_tests::simulation::{OPENING_MS, Simulation};
 const HOUR: u64 = 3_600_000;
 
 fn stranger(seed: u8) -> Identity {
-    Identity { device: DeviceKey::from_seed(&[seed; 32]), seal_secret: [seed; 32], opening_secret: None }
+    Identity { device: DeviceKey::from_seed(&[seed; 32]), seal_secret: [seed; 32], opening_secrets: Vec::new() }
 }
 
 /// All pages of `control` that a node holds, the root's first, then those of the hub.

@@ -32,9 +32,14 @@ impl<S: Store> Engine<S> {
         // which it had when it handed it over.
         let by_hub = self.views.membership.role(&acknowledgement.hub) == Some(Role::Hub);
         let by_hub = by_hub && acknowledgement.hub != log.author;
+        let burned = self.views.is_burned(&acknowledgement.hub);
         let holds = by_hub && acknowledgement.verify(&market.id).is_ok() || planted::is_on(Bug::UnsignedWord);
-        if !newer || !holds {
+        if !(newer || burned) || !holds {
             return;
+        }
+        if burned {
+            // It says what there was, and frees nothing.
+            return self.keep_had(session, acknowledgement);
         }
         let id = self.logs.id(&log);
         let key = [b"a".as_slice(), id.as_bytes()].concat();

@@ -54,7 +54,9 @@ impl<S: Store> Engine<S> {
         }
         let Some(certificate) = self.views.membership.certificate(&link.peer) else { return false };
         let may_carry = certificate.scopes.allows(Scope::RELAY) && !self.views.membership.is_revoked(&link.peer);
-        let outlived = self.views.latest_incarnation(&log.author) != Some(log.incarnation);
+        // What a later run of its author may lack, or whoever has taken its author's place.
+        let outlived =
+            self.views.latest_incarnation(&log.author) != Some(log.incarnation) || self.views.is_burned(&log.author);
         let towards = (link.status.uplink && !self.has_uplink()) || self.next_hops(log).contains(&link.peer);
         may_carry && !link.status.full && outlived && towards
     }
@@ -156,7 +158,8 @@ impl<S: Store> Engine<S> {
     }
 
     /// Whether somebody else holds an entry of this hub's ledger whose word counts: another hub that signed for it, or a
-    /// neighbour of which all that it knows of this hub's earlier settlements is here.
+    /// neighbour of which all that it knows of this hub's earlier settlements is here. It has the checkpoints, too: whoever
+    /// gets the closing from it must know the one that it names.
     pub(crate) fn is_held_elsewhere(&self, log: &LogName, head: Head) -> bool {
         if self.is_received(log, head) {
             return true;
@@ -168,11 +171,13 @@ impl<S: Store> Engine<S> {
             .any(|(peer, _)| self.is_in_step_with(peer))
     }
 
-    fn is_in_step_with(&self, peer: &DeviceId) -> bool {
+    pub(crate) fn is_in_step_with(&self, peer: &DeviceId) -> bool {
         let Some(replica) = &self.replica else { return false };
         let sessions = self.links.iter().filter(|(_, link)| link.greeted && link.peer == *peer);
         sessions.map(|(LinkId(link), _)| SessionId(*link)).any(|session| {
-            replica.progress(session, Lane::CONTROL) == (LaneProgress::Known, 0)
+            [Lane::CONTROL, Lane::CHECKPOINT]
+                .iter()
+                .all(|lane| replica.progress(session, *lane) == (LaneProgress::Known, 0))
                 && !self.custody.offers.iter().any(|((of, log), offered)| {
                     *of == session && log.lane == Lane::LEDGER && offered.until > self.now.monotonic_ms
                 })

@@ -429,6 +429,21 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Nobody is known any more to have received a log: all of it is handed over anew, for whoever held a copy may have
+    /// let go of it.
+    pub(crate) fn forget_received(&mut self, log: &LogName) {
+        self.custody.received.remove(log);
+        self.custody.told.retain(|(_, other), _| other != log);
+        self.custody.keys_sent.retain(|(_, other, _)| other != log);
+        self.custody.sent.values_mut().for_each(|sent| sent.retain(|(other, ..), _| other != log));
+        let copies = self.custody.copies.remove(log).unwrap_or_default();
+        if log.author == self.device.id() {
+            self.received_no_more(log);
+            self.copies_changed(log, &copies.into_values().flatten().collect::<Vec<_>>());
+        }
+        self.custody.mark(*log);
+    }
+
     /// A session has begun: what it may be missing, and what we may.
     pub(crate) fn session_began(&mut self, session: SessionId, peer: DeviceId, incarnation: Incarnation) {
         self.custody.mark_all();
@@ -455,6 +470,7 @@ impl<S: Store> Engine<S> {
             .filter(|(name, _)| name.lane.is_sealed() && peer != own)
             .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
             .collect();
+        self.tell_had(session);
         if let Some(incarnation) = self.custody.holders.get(&peer).copied() {
             offers.extend(self.offers_to_hub(peer, incarnation));
         }
@@ -564,7 +580,7 @@ impl<S: Store> Engine<S> {
 }
 
 /// What is left of ranges without others.
-fn without(ranges: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
+pub(crate) fn without(ranges: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, u64)> {
     taken.iter().fold(ranges.to_vec(), |left, (from, to)| {
         left.into_iter()
             .flat_map(|(low, high)| {

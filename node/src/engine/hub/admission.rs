@@ -26,7 +26,10 @@ impl<S: Store> Engine<S> {
     /// Makes an invite.
     pub(crate) fn create_invite(&mut self, order: &InviteOrder) -> Result<String, Failure> {
         let certificate = self.hub_certificate()?;
-        let Some(opening) = &self.opening_key else {
+        if self.recovery.is_waiting() {
+            return Err(Failure::new(FailureCode::EUnavailable, super::recovery::WAITING));
+        }
+        let Some(opening) = self.opening_key() else {
             return Err(Failure::new(FailureCode::ENotHub, "this node has no opening key"));
         };
         let opening_key = opening.public();
@@ -90,26 +93,31 @@ impl<S: Store> Engine<S> {
 
     /// Judges one join request. Every request is answered once: by a certificate, a challenge or a refusal.
     pub(crate) fn admit_request(&mut self, message: &payload::JoinRequest) {
-        let (Some(market), Some(opening)) = (self.market, self.opening_key.clone()) else { return };
+        let Some(market) = self.market else { return };
         let Ok(id) = Hash::try_from(message.id.as_slice()) else { return };
         let answered = self.views.refusal(&id).is_some()
             || self.asking.contains_key(&id)
             || self.judged.contains(&id)
             || self.request_is_granted(&id);
         // A hub whose own certificate has ended says nothing that counts: requests wait until it is renewed.
-        if answered || !self.is_valid_now(&self.device.id()) {
+        if answered || self.recovery.is_waiting() || !self.is_valid_now(&self.device.id()) {
             return;
         }
+        // An invite names the opening key of its day, which may have been followed by others since.
+        let recipient = message.sealed.as_ref().map(|sealed| sealed.recipient.as_slice());
+        let Some(opening) = self.opening.all().find(|key| Some(key.public().as_slice()) == recipient).cloned() else {
+            // Not for this hub, or nobody's: another hub may be able to.
+            return tracing::debug!("a join request that is sealed to another's key");
+        };
         let (_, request) = match JoinRequest::open(message, &market.id, &opening) {
             Ok(opened) => opened,
-            // Not for this hub, or nobody's: another hub may be able to.
             Err(error) => return tracing::debug!(%error, "a join request that can't be opened"),
         };
         self.judged.insert(id);
         let verdict = match &request.by {
             JoinBy::Invite(bytes) => self.admit_by_invite(id, &request, bytes),
             JoinBy::Asking { .. } => self.challenge(id, &request),
-            JoinBy::Revealing { request: first, nonce } => self.reveal(*first, *nonce, &request),
+            JoinBy::Revealing { request: first, nonce } => self.reveal(*first, *nonce, &request, &opening.public()),
         };
         if let Err(reason) = verdict {
             tracing::info!(device = %request.device.short(), %reason, "refused a join request");
@@ -133,7 +141,9 @@ impl<S: Store> Engine<S> {
         if invite.market() != market.id {
             return Err("the invite is for another market".into());
         }
-        if !self.is_hub_device(&invite.hub) {
+        // A hub that is gone has made it in good faith; a revoked one may not have.
+        let membership = &self.views.membership;
+        if membership.role(&invite.hub) != Some(Role::Hub) || membership.is_revoked(&invite.hub) {
             return Err("the invite was not made by a hub of this market".into());
         }
         if invite.expires < self.time() {
@@ -225,11 +235,14 @@ impl<S: Store> Engine<S> {
         Ok(())
     }
 
-    fn reveal(&mut self, first: Hash, nonce: [u8; 16], request: &JoinRequest) -> Result<(), String> {
-        let (root, opening) = match (self.market, &self.opening_key) {
-            (Some(market), Some(opening)) => (market.root, opening.public()),
-            _ => return Err("no market".into()),
-        };
+    fn reveal(
+        &mut self,
+        first: Hash,
+        nonce: [u8; 16],
+        request: &JoinRequest,
+        opening: &[u8; 32],
+    ) -> Result<(), String> {
+        let root = self.market.ok_or("no market")?.root;
         if self.request_is_granted(&first) {
             return Ok(());
         }
@@ -240,7 +253,7 @@ impl<S: Store> Engine<S> {
         if asking.request.by != committed || asking.request.device != request.device {
             return Err("what it reveals is not what it committed to".into());
         }
-        asking.code = short_code(&request.device, &opening, &root, &nonce, &asking.nonce);
+        asking.code = short_code(&request.device, opening, &root, &nonce, &asking.nonce);
         self.notice(Notice::Members);
         Ok(())
     }

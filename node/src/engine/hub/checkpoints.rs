@@ -18,9 +18,14 @@ impl<S: Store> Engine<S> {
         }
         use prost::Message;
         let kept = self.overlay.scan_prefix(Table::Checkpoints, b"p");
-        for (_, value) in self.guard(kept).unwrap_or_default() {
+        for (key, value) in self.guard(kept).unwrap_or_default() {
             if let Ok(leaf) = ProvenLeaf::from_bytes(&value) {
-                self.views.insert_leaf(leaf);
+                // One that a closing relied on stands under its checkpoint, too.
+                if key.len() > 1 + 32 {
+                    self.views.inherit_leaf(leaf);
+                } else {
+                    self.views.insert_leaf(leaf);
+                }
             }
         }
         self.refresh();
@@ -57,6 +62,7 @@ impl<S: Store> Engine<S> {
         if self.checkpoint_at.is_some_and(|at| at <= self.now.monotonic_ms) {
             self.checkpoint_at = None;
             if self.is_hub() {
+                self.recovery_tick();
                 self.checkpoint();
                 self.release_closed();
                 self.hand_over_unreleased();
@@ -65,8 +71,19 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Whether checkpoints are another's to write: this hub doesn't know yet what there is, or one that began later has
+    /// taken over. Whoever begins takes a new epoch, so of two writers the later one goes on.
+    pub(super) fn is_fenced(&self) -> bool {
+        let own = self.device.id();
+        let has_written = self.writers.contains_key(&Lane::CHECKPOINT);
+        self.recovery.is_waiting() || (has_written && self.views.newest_checkpoint_by().is_some_and(|by| by != own))
+    }
+
     /// Writes a checkpoint where something changed since the last one.
     pub(crate) fn checkpoint(&mut self) {
+        if self.is_fenced() {
+            return;
+        }
         let held_back = self.held_back();
         let waits = |name: &LogName| name.lane.is_kept_by_all() && held_back.contains(&(name.author, name.incarnation));
         let updates: Vec<LogUpdate> = self
@@ -94,8 +111,8 @@ impl<S: Store> Engine<S> {
         let epoch = match (&last, self.writers.contains_key(&Lane::CHECKPOINT)) {
             (Some((checkpoint, _)), true) => checkpoint.epoch,
             (Some((checkpoint, _)), false) if planted::is_on(Bug::EpochUnfenced) => checkpoint.epoch,
-            (Some((checkpoint, _)), false) => checkpoint.epoch + 1,
-            (None, _) => 1,
+            (Some((checkpoint, _)), false) => checkpoint.epoch.saturating_add(1).max(self.recovery.fence()),
+            (None, _) => self.recovery.fence().max(1),
         };
         let time = self.time();
         let revocations = self.views.membership.revision();
@@ -105,7 +122,7 @@ impl<S: Store> Engine<S> {
             epoch,
             time,
             revocations,
-            |name| coverage.names(name),
+            |name, number| coverage.numbers(name, number),
         );
         let held = match self.append_public(Lane::CHECKPOINT, Kind::CHECKPOINT, checkpoint.to_payload()) {
             Ok(held) => held,
@@ -144,7 +161,7 @@ impl<S: Store> Engine<S> {
     fn keep_leaves(&mut self, checkpoint: Hash, logs: &[LogName]) {
         for log in logs.iter().filter(|log| log.lane.is_sealed()) {
             let Some((leaf, path)) = self.checkpoints.proof(log) else { continue };
-            let named = self.views.leaves().find(|known| known.log == *log).and_then(|known| known.leaf.standing);
+            let named = self.views.leaf_of(log).and_then(|known| known.leaf.standing);
             if leaf.standing.is_none() || leaf.standing == named {
                 continue;
             }

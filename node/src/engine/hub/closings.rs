@@ -12,30 +12,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stallmesh_protocol::certificate::Role;
-use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::interval::Interval;
-use stallmesh_protocol::membership::Coverage;
-use stallmesh_protocol::payload::{self, fixed};
 use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{Hash, Head, Kind, Lane, LogName};
 
-use super::settlement::judge;
+use super::recompute::ReadClosing;
 use super::statements::waiting_key;
 use crate::engine::Engine;
 use crate::engine::author::{parse_position, position_text};
 use crate::engine::logs::Held;
 use crate::engine::views::Views;
 use crate::hub::ledger::Row;
-use crate::hub::reconcile::{FUNCTION_VERSION, Fact, Reconciliation, batch, reconcile};
+use crate::hub::reconcile::{Reconciliation, batch};
 use crate::hub::statement::Statement;
 use crate::store::{Store, StoreError, Table};
 
 /// How keys begin in [`Table::Closings`]: of batches by number; of the numbers of those that aren't released; of the
-/// hashes of closings that are void.
-const BATCH: &[u8] = b"c";
+/// hashes of closings that are void; of numbers whose loss was accepted.
+pub(super) const BATCH: &[u8] = b"c";
 const UNRELEASED: &[u8] = b"u";
 const VOID: &[u8] = b"v";
+/// After all others: the newest batch is looked for between the first two.
+pub(super) const LOSS: &[u8] = b"x";
 
 /// What a closing reads: intervals of sealed logs.
 pub(super) type Input = BTreeMap<LogName, Vec<Interval>>;
@@ -59,19 +57,11 @@ pub(super) struct ClosedBatch {
     pub(super) timestamp: u64,
 }
 
-/// A closing that is held, opened.
-struct ReadClosing {
-    held: Held,
-    message: payload::Closing,
-    digest: Hash,
-    input: Input,
-}
-
-fn key(prefix: &[u8], number: u64) -> Vec<u8> {
+pub(super) fn key(prefix: &[u8], number: u64) -> Vec<u8> {
     [prefix, &number.to_be_bytes()].concat()
 }
 
-fn number_of(key: &[u8]) -> Option<u64> {
+pub(super) fn number_of(key: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(key.get(1..9)?.try_into().ok()?))
 }
 
@@ -84,7 +74,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// All batches, by number.
-    fn closed_batches(&mut self) -> Vec<ClosedBatch> {
+    pub(super) fn closed_batches(&mut self) -> Vec<ClosedBatch> {
         let kept = self.overlay.scan_prefix(Table::Closings, BATCH);
         let mut kept = self.guard(kept).unwrap_or_default();
         if planted::is_on(Bug::ClosingForgotten) && !self.writers.contains_key(&Lane::LEDGER) {
@@ -130,7 +120,7 @@ impl<S: Store> Engine<S> {
 
     /// Publishes batches whose closing somebody else holds, in order.
     pub(crate) fn release_closed(&mut self) {
-        if !self.is_hub() {
+        if !self.is_hub() || self.recovery.is_waiting() {
             return;
         }
         // What an earlier run has released must be known first, whoever brought it just now.
@@ -185,7 +175,9 @@ impl<S: Store> Engine<S> {
         let hash = Hash::try_from(hex::decode(&closed.closing).ok()?.as_slice()).ok()?;
         let (log, sequence) = parse_position(&closed.at)?;
         if log.author != self.device.id() {
-            return Some("another hub has closed it and publishes it".into());
+            // Of a hub that is gone it came from a carrier, and it is for this one to publish.
+            let at_work = self.is_hub_device(&log.author);
+            return at_work.then(|| "another hub has closed it and publishes it".into());
         }
         if !self.could_be_carried() || self.is_held_elsewhere(&log, Head { sequence, hash }) {
             return None;
@@ -197,6 +189,12 @@ impl<S: Store> Engine<S> {
     pub(crate) fn closing_problem(&self) -> Option<String> {
         if !self.is_hub() {
             return None;
+        }
+        if self.recovery.is_waiting() {
+            return Some(super::recovery::WAITING.into());
+        }
+        if self.is_fenced() {
+            return Some("another hub writes the market's checkpoints now: what it covers, it settles".into());
         }
         if let Some(contradiction) = &self.books.contradiction {
             return Some(contradiction.clone());
@@ -211,7 +209,14 @@ impl<S: Store> Engine<S> {
             let which = if *number == u64::MAX { "a batch".to_owned() } else { format!("batch {number}") };
             return Some(format!(
                 "an earlier run of this hub has closed {which}, and what it published can't be worked out here yet: \
-                 {reason}. Nothing is closed until it can"
+                 {reason}. Nothing is closed until it can{}",
+                match number {
+                    &u64::MAX => String::new(),
+                    number => format!(
+                        ". Only where you know that what it lacks is on no device any more: `stallmesh hub accept-loss \
+                         {number}`"
+                    ),
+                }
             ));
         }
         let settlements = self.views.settlements();
@@ -252,9 +257,17 @@ impl<S: Store> Engine<S> {
 
     /// Takes in closings that this hub doesn't know: its own of before a loss, and another hub's.
     pub(crate) fn take_in_closings(&mut self) {
-        if !self.is_hub() || std::mem::replace(&mut self.books.closings_read, true) {
+        if !self.is_hub() || self.books.closings_read {
             return;
         }
+        // What closings relied on is judged first, by whoever comes this way again for it.
+        if self.take_in_standing() {
+            self.refresh();
+        }
+        if std::mem::replace(&mut self.books.closings_read, true) {
+            return;
+        }
+        self.make_whole();
         self.books.unread.clear();
         let unknown = self.unknown_closings();
         let mut unknown = self.guard(unknown).unwrap_or_default();
@@ -270,9 +283,19 @@ impl<S: Store> Engine<S> {
         opened.sort_by_key(|closing| (closing.message.number, closing.held.entry.timestamp, closing.held.hash));
         for closing in opened {
             let number = closing.message.number;
-            match self.recompute_closing(&closing) {
+            let loss = self.overlay.get(Table::Closings, &key(LOSS, number));
+            let loss = self.guard(loss).flatten().is_some();
+            let published = self.is_published(&closing.held.hash.to_string());
+            match self.recompute_closing(&closing, false) {
                 Ok((views, result)) => self.admit_closing(closing, &views, &result),
-                Err(reason) => self.books.unread.push((number, reason)),
+                Err(_) if loss && !published => {
+                    self.overlay.put(Table::Closings, [VOID, closing.held.hash.as_bytes()].concat(), []);
+                }
+                Err(reason) => match loss.then(|| self.recompute_closing(&closing, true)) {
+                    Some(Ok((views, result))) => self.admit_closing(closing, &views, &result),
+                    Some(Err(reason)) => self.books.unread.push((number, reason)),
+                    None => self.books.unread.push((number, reason)),
+                },
             }
         }
         if let Some(problem) = self.closing_problem().filter(|_| !self.books.unread.is_empty()) {
@@ -282,141 +305,15 @@ impl<S: Store> Engine<S> {
 
     fn unknown_closings(&mut self) -> Result<Vec<Held>, StoreError> {
         let known: BTreeSet<String> = self.closed_batches().into_iter().map(|closed| closed.closing).collect();
-        let logs: Vec<_> = self
-            .logs
-            .on_lane(Lane::LEDGER)
-            .filter(|(name, _)| self.views.membership.role(&name.author) == Some(Role::Hub))
-            .map(|(name, record)| (*name, record.runs.clone()))
-            .collect();
-        let mut unknown = Vec::new();
-        for (name, runs) in logs {
-            for run in runs {
-                for held in self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX)? {
-                    let void = [VOID, held.hash.as_bytes()].concat();
-                    if held.entry.kind == Kind::CLOSING
-                        && !known.contains(&held.hash.to_string())
-                        && self.overlay.get(Table::Closings, &void)?.is_none()
-                    {
-                        unknown.push(held);
-                    }
-                }
+        let mut unknown = self.ledger_entries(Kind::CLOSING)?;
+        unknown.retain(|held| !known.contains(&held.hash.to_string()));
+        let mut counting = Vec::new();
+        for held in unknown {
+            if self.overlay.get(Table::Closings, &[VOID, held.hash.as_bytes()].concat())?.is_none() {
+                counting.push(held);
             }
         }
-        Ok(unknown)
-    }
-
-    /// Opens a closing and the inputs before it.
-    fn read_closing(&mut self, held: Held) -> Result<ReadClosing, String> {
-        let text = |error: payload::PayloadError| error.to_string();
-        let bytes = self.open_part(&held, Part::Money)?;
-        let message: payload::Closing = payload::decode("closing", &bytes).map_err(text)?;
-        let digest = fixed("digest", &message.digest).map_err(text)?;
-        let mut chunks = Vec::new();
-        let mut next = Head { sequence: held.sequence - 1, hash: held.previous };
-        while (chunks.len() as u64) < message.inputs {
-            let entry = self.logs.entry(&self.overlay, &held.log, next).map_err(|error| error.to_string())?;
-            let entry = entry.ok_or("not all of its inputs are here")?;
-            next = Head { sequence: entry.sequence - 1, hash: entry.previous };
-            // A new day's key entry may stand between them.
-            if entry.entry.kind == Kind::CLOSING_INPUT {
-                let bytes = self.open_part(&entry, Part::Money)?;
-                let chunk: payload::ClosingInput = payload::decode("closing input", &bytes).map_err(text)?;
-                chunks.push(chunk.logs);
-            }
-        }
-        let mut input = Input::new();
-        for log in chunks.iter().rev().flatten() {
-            let name = LogName {
-                author: fixed("author", &log.author).map_err(text)?,
-                incarnation: fixed("incarnation", &log.incarnation).map_err(text)?,
-                lane: Lane(log.lane),
-            };
-            for interval in &log.intervals {
-                let hash = fixed("hash", &interval.hash).map_err(text)?;
-                input.entry(name).or_default().push(Interval { from: interval.from, to: interval.to, hash });
-            }
-        }
-        if self.input_messages(&input).1.as_bytes().as_slice() != message.inputs_hash {
-            return Err("its inputs are not those that it names".into());
-        }
-        Ok(ReadClosing { held, message, digest, input })
-    }
-
-    /// F over what a closing read, as of the checkpoint that it names.
-    fn recompute_closing(&mut self, closing: &ReadClosing) -> Result<(Views, Reconciliation), String> {
-        if closing.message.function != FUNCTION_VERSION {
-            return Err(format!(
-                "it is of version {} of the settlement, newer than this program",
-                closing.message.function
-            ));
-        }
-        let checkpoint = Hash::try_from(closing.message.checkpoint.as_slice()).ok();
-        let ordinal = checkpoint.and_then(|checkpoint| self.views.coverage.ordinal(&checkpoint));
-        let ordinal = ordinal.ok_or("the checkpoint that it names is not here")?;
-        let views = self.views_as_of(ordinal).map_err(|error| error.to_string())?;
-        let facts = self.facts_of(&closing.input, &views)?;
-        let currency = views.market().map(|market| market.currency.clone()).unwrap_or_default();
-        let result = reconcile(facts, &currency);
-        if result.digest() != closing.digest {
-            return Err(format!("what it read makes digest {} here, and it says {}", result.digest(), closing.digest));
-        }
-        Ok((views, result))
-    }
-
-    /// What the entries said that a checkpoint covers, or one before it, of what settlement may read.
-    fn views_as_of(&self, ordinal: u64) -> Result<Views, StoreError> {
-        let (root, id) = self.market.map(|market| (market.root, market.id)).unwrap_or_default();
-        let mut views = Views::new(root, id);
-        let coverage = &self.views.coverage;
-        let read = [Lane::CONTROL, Lane::CHECKPOINT, Lane::SIGNAL];
-        for (name, record) in self.logs.iter().filter(|(name, _)| read.contains(&name.lane)) {
-            let of_checkpoints = name.lane == Lane::CHECKPOINT;
-            let last = match of_checkpoints {
-                true => u64::MAX,
-                false => coverage.standing_at(ordinal, name).map_or(0, |head| head.sequence),
-            };
-            for run in &record.runs {
-                for held in self.logs.entries(&self.overlay, name, run, run.from, run.to.min(last), usize::MAX)? {
-                    if !of_checkpoints || coverage.ordinal(&held.hash).is_none_or(|at| at <= ordinal) {
-                        views.insert(&held);
-                    }
-                }
-            }
-        }
-        self.views.leaves().cloned().for_each(|leaf| views.insert_leaf(leaf));
-        views.refresh();
-        Ok(views)
-    }
-
-    /// The sales of an input, opened and judged by the given views.
-    fn facts_of(&mut self, input: &Input, views: &Views) -> Result<Vec<Fact>, String> {
-        let rates = views.fee_rates();
-        let mut facts = Vec::new();
-        for (log, intervals) in input {
-            let mut chain: BTreeMap<(u64, Hash), Held> = BTreeMap::new();
-            for interval in intervals {
-                let end = Head { sequence: interval.to, hash: interval.hash };
-                let held = self.logs.ancestors(&self.overlay, log, end, interval.from);
-                let held = held.map_err(|error| error.to_string())?;
-                if held.last().is_none_or(|first| first.sequence != interval.from) {
-                    return Err(format!("sales of device {} that it read are not here", log.author.short()));
-                }
-                chain.extend(held.into_iter().map(|held| ((held.sequence, held.hash), held)));
-            }
-            // What is connected is so by what was read: later entries may have closed gaps.
-            let mut connected: BTreeSet<(u64, Hash)> = BTreeSet::new();
-            for (place, held) in &chain {
-                let is_connected = held.sequence == 1 || connected.contains(&(held.sequence - 1, held.previous));
-                if is_connected {
-                    connected.insert(*place);
-                }
-                if held.entry.kind == Kind::SALE {
-                    let sale = self.open_sale(held);
-                    facts.push(judge(views, &self.ancestry(), &rates, held, sale, is_connected));
-                }
-            }
-        }
-        Ok(facts)
+        Ok(counting)
     }
 
     /// Takes a closing in as one of this hub's batches.

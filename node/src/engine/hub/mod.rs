@@ -3,24 +3,31 @@
 mod admission;
 mod checkpoints;
 mod closings;
+mod loss;
+mod opening;
 mod read_keys;
+mod recompute;
+mod recovery;
 mod renewal;
 mod settlement;
+mod standing;
 mod statements;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use stallmesh_protocol::DeviceId;
 use stallmesh_protocol::certificate::{Certificate, Role};
 use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::payload::{self};
+use stallmesh_protocol::{DeviceId, Hash};
 
 use super::logs::Run;
 use super::{Engine, Failure, FailureCode, META_CLOCK};
 use crate::hub::reconcile::Reconciliation;
 use crate::store::{Store, Table};
 
+pub(crate) use self::opening::{OpeningKeys, opening_key_message};
+pub(crate) use self::recovery::Recovery;
 pub(crate) use self::renewal::{RETURN_MS, Renewals};
 pub(crate) use self::settlement::{judge, read_sale};
 pub(crate) use self::statements::open_statement;
@@ -32,10 +39,14 @@ pub(crate) struct Books {
     opened: BTreeMap<Position, payload::Sale>,
     /// F over what was held then; gone when anything is written or changes its standing.
     pub(crate) reconciled: Option<Arc<Reconciliation>>,
+    /// Entries of the ledger whose leaves were taken in.
+    standing_read: BTreeSet<Hash>,
     /// Whether the closings that are held were all looked at.
     closings_read: bool,
     /// Closings that this hub doesn't know as its own and can't recompute yet: number, and why.
     unread: Vec<(u64, String)>,
+    /// A batch was worked out without what is lost of it: should that turn up, it is worked out again.
+    lossy: bool,
     /// Two stories about one batch: nothing is closed any more until somebody has looked at it.
     contradiction: Option<String>,
 }
@@ -44,7 +55,7 @@ impl Books {
     /// New entries are held: what was worked out may be another now.
     pub(crate) fn changed(&mut self, ledger: bool) {
         self.reconciled = None;
-        self.closings_read &= !ledger && self.unread.is_empty();
+        self.closings_read &= !ledger && self.unread.is_empty() && !self.lossy;
     }
 }
 
@@ -71,7 +82,9 @@ impl<S: Store> Engine<S> {
         self.ensure_stall_key();
         self.fetch_statements();
         self.read_statements();
+        self.forget_word_of_burned();
         if self.is_hub() {
+            self.inherit_opening_keys();
             self.release_closed();
             self.publish_waiting_statements();
             self.schedule_checkpoint();
@@ -82,6 +95,9 @@ impl<S: Store> Engine<S> {
 
     pub(super) fn hub_certificate(&self) -> Result<Certificate, Failure> {
         let own = self.device.id();
+        if let Some(replaced) = self.replaced_notice() {
+            return Err(Failure::new(FailureCode::ENotHub, replaced));
+        }
         self.views
             .membership
             .certificate(&own)

@@ -72,7 +72,7 @@ impl<S: Store> Engine<S> {
 
     /// Keys that this node could open a sealed log's day keys with.
     pub(crate) fn reading_keys(&self, log: &LogName) -> Vec<SealKey> {
-        let mut keys: Vec<SealKey> = self.opening_key.iter().cloned().collect();
+        let mut keys: Vec<SealKey> = self.opening.all().cloned().collect();
         if let Some(stall) = self.views.membership.stall(&log.author) {
             keys.extend(self.stall_read_keys(stall));
         }

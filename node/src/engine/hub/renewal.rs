@@ -156,7 +156,9 @@ impl<S: Store> Engine<S> {
             return;
         }
         if self.is_hub() {
-            self.renew_due();
+            if !self.recovery.is_waiting() {
+                self.renew_due();
+            }
             self.complain_of_own_end();
         } else if self.must_show_itself() {
             self.show_itself();
@@ -203,6 +205,7 @@ impl<S: Store> Engine<S> {
         let newest = membership.issued(device).next().filter(|newest| is_due(newest, time))?;
         if self.renewals.followed.get(device) == Some(&newest.at)
             || membership.is_revoked(device)
+            || self.views.is_burned(device)
             || self.views.is_quarantined(device)
             || !self.is_by_the_market(newest)
             || !self.was_heard(device, newest.time)
@@ -294,7 +297,8 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn append_as_root(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<(), EngineError> {
+    /// Writes to the root's log, where this process holds the root key.
+    pub(crate) fn append_as_root(&mut self, kind: Kind, bytes: Vec<u8>) -> Result<(), EngineError> {
         self.open_root_log()?;
         self.append_to_root_log(kind, bytes)
     }

@@ -117,6 +117,7 @@ impl<S: Store> Engine<S> {
             settlements: number - unreleased.len() as u64,
             unreleased: unreleased.into_iter().map(|(number, because)| ClosedView { number, because }).collect(),
             problem: self.closing_problem().unwrap_or_default(),
+            missing: self.missing(),
         })
     }
 
@@ -235,6 +236,7 @@ impl<S: Store> Engine<S> {
             }
         }
         let count = chunks.len() as u64;
+        self.write_standing()?;
         for logs in chunks {
             let message = payload::ClosingInput { number, logs };
             let parts = Parts { money: Some(encode(&message)), personal: None };

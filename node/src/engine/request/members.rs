@@ -21,7 +21,7 @@ pub struct MemberView {
     pub scopes: Vec<String>,
     /// Until when it has a valid certificate, or had one: milliseconds since 1970.
     pub not_after: u64,
-    /// `valid`, `expired`, `revoked`, `quarantined`.
+    /// `valid`, `expired`, `revoked`, `quarantined`; `replaced`: a hub in whose place another goes on.
     pub state: String,
     /// Who gave the certificate.
     pub issuer: String,

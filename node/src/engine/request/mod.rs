@@ -110,6 +110,16 @@ pub enum Request {
     Policy,
     /// Hub: sets the market's policy.
     SetPolicy(PolicyView),
+    /// Hub: publishes a new opening key, and keeps those before it.
+    RotateOpeningKey {
+        /// Its secret (X25519), which the caller has made durable: what is sealed to it must never be without it.
+        secret: [u8; 32],
+    },
+    /// Hub: goes on although what an earlier batch had read is on no device any more.
+    AcceptLoss {
+        /// The batch's number.
+        settlement: u64,
+    },
     /// Hub: closes a settlement batch, or says what it would be.
     Settle {
         /// Writes nothing.

@@ -93,6 +93,23 @@ pub struct LedgerView {
     pub unreleased: Vec<ClosedView>,
     /// Why no batch can be closed now; empty where one can.
     pub problem: String,
+    /// What a hub that is gone had, and nobody has brought here.
+    pub missing: Vec<MissingView>,
+}
+
+/// Entries of one log that were at a hub that is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingView {
+    /// Stall slug; empty where unknown.
+    pub stall: String,
+    /// Device key.
+    pub author: String,
+    /// Its run.
+    pub incarnation: String,
+    /// `sales` or `ledger`.
+    pub lane: String,
+    /// First and last sequences.
+    pub ranges: Vec<(u64, u64)>,
 }
 
 /// A batch that is closed, not released.
