@@ -264,7 +264,8 @@ impl<S: Store> Engine<S> {
                 uplink: link.status.uplink || self.is_hub_device(&link.peer),
                 missing: self.replica.as_ref().map_or(0, |replica| {
                     let session = stallmesh_protocol::replica::SessionId(id.0);
-                    Lane::KEPT_BY_ALL.iter().map(|lane| replica.progress(session, *lane).1).sum()
+                    let missing = Lane::KEPT_BY_ALL.iter().map(|lane| replica.progress(session, *lane).1);
+                    missing.fold(0, u64::saturating_add)
                 }),
             })
             .collect();

@@ -92,7 +92,7 @@ impl<S: Store> Engine<S> {
         // The store's lock fences the epoch of a hub that runs in one process: a new process takes the next one.
         let epoch = match (&last, self.writers.contains_key(&Lane::CHECKPOINT)) {
             (Some((checkpoint, _)), true) => checkpoint.epoch,
-            (Some((checkpoint, _)), false) => checkpoint.epoch + 1,
+            (Some((checkpoint, _)), false) => checkpoint.epoch.saturating_add(1),
             (None, _) => 1,
         };
         let time = self.time();
