@@ -135,11 +135,21 @@ pub struct RunningNode {
 
 impl RunningNode {
     /// Waits until the node has stopped by itself: an error of its disk, say.
+    ///
+    /// A road that broke down is an end, too: a node that sells and reaches nobody any more must not look like one that
+    /// runs.
     pub async fn ended(&mut self) -> NodeError {
-        match (&mut self.ended).await {
-            Ok(Ok(())) => NodeError::Stopped("it was asked to".into()),
-            Ok(Err(error)) => error,
-            Err(_) => NodeError::Stopped("its engine broke down; see the log".into()),
+        let [mesh, uplink] = &mut self.shells;
+        let broken = tokio::select! {
+            biased;
+            ended = &mut self.ended => return end_of(ended),
+            _ = mesh => "its roads in the market broke down; see the log",
+            _ = uplink => "its road to the hub broke down; see the log",
+        };
+        // They end by themselves when the engine has, whose own word says why.
+        match tokio::time::timeout(Duration::from_secs(1), &mut self.ended).await {
+            Ok(ended) => end_of(ended),
+            Err(_) => NodeError::Stopped(broken.into()),
         }
     }
 
@@ -151,6 +161,14 @@ impl RunningNode {
         for shell in self.shells {
             let _ = tokio::time::timeout(Duration::from_secs(2), shell).await;
         }
+    }
+}
+
+fn end_of(ended: Result<Result<(), NodeError>, oneshot::error::RecvError>) -> NodeError {
+    match ended {
+        Ok(Ok(())) => NodeError::Stopped("it was asked to".into()),
+        Ok(Err(error)) => error,
+        Err(_) => NodeError::Stopped("its engine broke down; see the log".into()),
     }
 }
 
@@ -375,5 +393,49 @@ impl Turn {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use super::*;
+
+    fn running(
+        shells: [tokio::task::JoinHandle<()>; 2],
+    ) -> (RunningNode, oneshot::Sender<Result<(), NodeError>>, mpsc::Receiver<Asked>) {
+        let (requests, asked) = mpsc::channel(1);
+        let (notices, _) = broadcast::channel(1);
+        let (ended_sender, ended) = oneshot::channel();
+        let handle = NodeHandle { requests, notices, directory: Path::new("unused").into() };
+        (RunningNode { handle, stop: None, ended, shells }, ended_sender, asked)
+    }
+
+    /// Nothing here can be broken from outside: what a broken part leaves behind is dropped or panics by hand.
+    #[tokio::test(start_paused = true)]
+    async fn adv_140_whichever_part_breaks_down_the_node_ends_and_says_which() {
+        let lives = || tokio::spawn(std::future::pending());
+        let (mut node, engine, asked) = running([lives(), lives()]);
+        drop((engine, asked));
+        let end = node.ended().await.to_string();
+        assert!(end.contains("engine broke down"), "{end}");
+        let answer = node.handle.ask(Request::Status).await;
+        assert!(matches!(answer, Answer::Failed(failure) if failure.code == FailureCode::EUnavailable));
+        for broken in 0..2 {
+            let breaks = tokio::spawn(async { panic!("planted") });
+            let shells = if broken == 0 { [breaks, lives()] } else { [lives(), breaks] };
+            let (mut node, _engine, _asked) = running(shells);
+            let end = node.ended().await.to_string();
+            assert!(end.contains("road") && end.contains("broke down"), "{end}");
+        }
+        // Where the engine has ended for a reason, that is the reason.
+        let (mut node, engine, _asked) = running([tokio::spawn(async {}), tokio::spawn(async {})]);
+        tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            let _ = engine.send(Err(NodeError::Stopped("the disk is full".into())));
+        });
+        let end = node.ended().await.to_string();
+        assert!(end.contains("the disk is full"), "{end}");
     }
 }

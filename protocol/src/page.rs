@@ -101,7 +101,8 @@ impl Page {
         out.extend_from_slice(self.previous.as_bytes());
         put_varint(&mut out, self.entries.len() as u64);
         let (mut timestamp, mut seen) = (0, [0; 8]);
-        for (sequence, entry) in (self.first..).zip(&self.entries) {
+        // The entries lead: a range that is asked for one number more than there is must not run over the last of all.
+        for (entry, sequence) in self.entries.iter().zip(self.first..) {
             put_entry(&mut out, entry, sequence, timestamp, seen);
             (timestamp, seen) = (entry.timestamp, entry.seen);
         }
@@ -172,7 +173,8 @@ impl Page {
     pub fn verify(self, log: &LogId, author: &DeviceId) -> Result<VerifiedPage, PageError> {
         let mut hashes = Vec::with_capacity(self.entries.len());
         let mut previous = self.previous;
-        for (sequence, entry) in (self.first..).zip(&self.entries) {
+        // The entries lead: a range that is asked for one number more than there is must not run over the last of all.
+        for (entry, sequence) in self.entries.iter().zip(self.first..) {
             previous = entry.header().hash(log, sequence, &previous);
             hashes.push(previous);
         }
@@ -220,10 +222,8 @@ impl VerifiedPage {
 
     /// (Sequence, hash, entry), oldest first.
     pub fn iter(&self) -> impl Iterator<Item = (u64, Hash, &Entry)> {
-        (self.page.first..)
-            .zip(&self.hashes)
-            .zip(&self.page.entries)
-            .map(|((sequence, hash), entry)| (sequence, *hash, entry))
+        let hashed = self.hashes.iter().zip(&self.page.entries);
+        hashed.zip(self.page.first..).map(|((hash, entry), sequence)| (sequence, *hash, entry))
     }
 }
 

@@ -405,7 +405,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_opens_and_no_other_position_or_part_opens_it(plaintext in prop::collection::vec(any::<u8>(), 0..700)) {
+        fn adv_062_what_was_sealed_opens_and_no_other_position_or_part_opens_it(plaintext in prop::collection::vec(any::<u8>(), 0..700)) {
             let key = DayKey::new([1; 32]);
             let sealed = bytes(key.seal(&at(9), Part::Money, &plaintext).unwrap());
             prop_assert_eq!(key.open_part(&at(9), Part::Money, &sealed).unwrap(), plaintext.clone());
@@ -417,7 +417,7 @@ mod tests {
         }
 
         #[test]
-        fn every_flipped_bit_is_refused(plaintext in prop::collection::vec(any::<u8>(), 0..100), at_byte: prop::sample::Index, bit in 0_u8..8) {
+        fn adv_062_every_flipped_bit_is_refused(plaintext in prop::collection::vec(any::<u8>(), 0..100), at_byte: prop::sample::Index, bit in 0_u8..8) {
             let key = DayKey::new([1; 32]);
             let mut sealed = bytes(key.seal(&at(9), Part::Money, &plaintext).unwrap());
             let index = at_byte.index(sealed.len());

@@ -134,7 +134,7 @@ fn every_decoder_has_an_example_and_reads_it_as_it_writes_it() {
 }
 
 #[test]
-fn a_cut_at_any_offset_is_an_error_or_a_shorter_message_in_its_one_encoding() {
+fn adv_001_a_cut_at_any_offset_is_an_error_or_a_shorter_message_in_its_one_encoding() {
     for (name, bytes) in examples() {
         let (again, cut) = decoder(&name);
         // Of long pages each cut costs a decoding: the ends, and some between.
@@ -150,7 +150,7 @@ fn a_cut_at_any_offset_is_an_error_or_a_shorter_message_in_its_one_encoding() {
 
 /// Lengths of 4 GiB and more after a few bytes: whoever believed them would be killed here.
 #[test]
-fn a_length_that_is_only_claimed_allocates_nothing() {
+fn adv_003_a_length_that_is_only_claimed_allocates_nothing() {
     let claims: [&[u8]; 3] = [
         &[0xff, 0xff, 0xff, 0xff, 0x0f],
         &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f],
@@ -179,7 +179,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn random_bytes_panic_nowhere_and_what_is_accepted_is_the_one_encoding(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn adv_020_random_bytes_panic_nowhere_and_what_is_accepted_is_the_one_encoding(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         for (name, again, _) in decoders() {
             if let Some(read) = again(&bytes) {
                 prop_assert_eq!(&read, &bytes, "{}", name);
@@ -188,7 +188,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_accepted_near_an_example_is_the_one_encoding(
+    fn adv_008_what_is_accepted_near_an_example_is_the_one_encoding(
         example: prop::sample::Index,
         at: prop::sample::Index,
         change in prop_oneof![any::<u8>().prop_map(Some), Just(None)],
@@ -330,7 +330,7 @@ fn refused(what: impl Debug, bytes: &[u8]) {
 }
 
 #[test]
-fn each_byte_of_a_page_of_64_entries_is_bound_wherever_the_page_begins() {
+fn adv_015_each_byte_of_a_page_of_64_entries_is_bound_wherever_the_page_begins() {
     // From the first entry; over a sequence where authors sign; over one where a page must carry a signature.
     for first in [1, 2, 40, 470] {
         let bytes = page_of_64(first).encode();
@@ -346,7 +346,36 @@ fn each_byte_of_a_page_of_64_entries_is_bound_wherever_the_page_begins() {
 }
 
 #[test]
-fn entries_dropped_swapped_or_added_are_refused_and_so_is_a_signature_that_does_not_hold() {
+fn adv_036_a_page_that_ends_at_the_last_sequence_there_is_holds_like_any_other() {
+    let mut page = page_of_64(2);
+    page.first = u64::MAX - 64;
+    let (id, mut previous) = (name().id(&market()), page.previous);
+    for (entry, sequence) in page.entries.iter().zip(page.first..) {
+        previous = entry.header().hash(&id, sequence, &previous);
+    }
+    // One of its sequences is one at which a page must carry a signature.
+    page.signatures.clear();
+    let mut hash = page.previous;
+    for (entry, sequence) in page.entries.iter().zip(page.first..) {
+        hash = entry.header().hash(&id, sequence, &hash);
+        if sequence.is_multiple_of(CARRIED_EVERY) || sequence == u64::MAX - 1 {
+            page.signatures.push((sequence, sign_head(&key(), &id, &Head { sequence, hash })));
+        }
+    }
+    let verified = Page::decode(&page.encode()).unwrap().verify(&id, &name().author).unwrap();
+    assert_eq!(verified.head(), Head { sequence: u64::MAX - 1, hash: previous });
+    assert_eq!(verified.iter().last().map(|(sequence, ..)| sequence), Some(u64::MAX - 1));
+    // One more would be none: refused by its head, before anything of it is read.
+    let bytes = page.encode();
+    let mut beyond = vec![bytes[0]];
+    stallmesh_protocol::codec::put_varint(&mut beyond, u64::MAX - 63);
+    beyond.extend_from_slice(&bytes[11..]);
+    let error = Page::decode(&beyond).unwrap_err().to_string();
+    assert!(error.starts_with("E_TOO_LARGE"), "{error}");
+}
+
+#[test]
+fn adv_015_entries_dropped_swapped_or_added_are_refused_and_so_is_a_signature_that_does_not_hold() {
     let page = page_of_64(2);
     assert!(holds(&page.encode()) && page.signatures.len() == 2);
     let change = |what: &str, at: usize, change: &dyn Fn(&mut Page)| {
@@ -378,7 +407,7 @@ fn entries_dropped_swapped_or_added_are_refused_and_so_is_a_signature_that_does_
 }
 
 #[test]
-fn a_request_that_is_altered_anywhere_is_not_opened() {
+fn adv_016_a_request_that_is_altered_anywhere_is_not_opened() {
     let opening = SealKey::from_secret(&[2; 32]).unwrap();
     for case in vectors("joining.json")["requests"].as_array().unwrap() {
         let bytes = field(case, "payload");

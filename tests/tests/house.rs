@@ -163,7 +163,7 @@ fn there_is_no_unsafe_code_and_no_unfinished_code() {
 }
 
 #[test]
-fn dependencies_are_at_or_above_the_versions_that_advisories_ask_for() {
+fn adv_106_dependencies_are_at_or_above_the_versions_that_advisories_ask_for() {
     let lock: toml::Table = std::fs::read_to_string(root().join("Cargo.lock")).unwrap().parse().unwrap();
     let floors = [
         ("quinn-proto", [0, 11, 15]),

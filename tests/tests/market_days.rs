@@ -28,7 +28,7 @@ fn a_market_day_runs_alike_twice() {
 }
 
 #[test]
-fn market_days_of_fixed_seeds_hold() {
+fn adv_065_market_days_of_fixed_seeds_hold() {
     for seed in [1, 3] {
         let outcome = holds(seed);
         assert!(outcome.counts(), "{outcome:?}");
@@ -36,7 +36,7 @@ fn market_days_of_fixed_seeds_hold() {
 }
 
 #[test]
-fn market_days_of_todays_seeds_hold() {
+fn adv_113_market_days_of_todays_seeds_hold() {
     let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
     for seed in [1_000_000 + 2 * day, 1_000_001 + 2 * day] {
         println!("today's market day: tests/soak --seeds 1 --from {seed}");

@@ -274,7 +274,8 @@ impl<S: Store> Engine<S> {
                 uplink: link.status.uplink || self.is_hub_device(&link.peer),
                 missing: self.replica.as_ref().map_or(0, |replica| {
                     let session = stallmesh_protocol::replica::SessionId(id.0);
-                    Lane::KEPT_BY_ALL.iter().map(|lane| replica.progress(session, *lane).1).sum()
+                    let missing = Lane::KEPT_BY_ALL.iter().map(|lane| replica.progress(session, *lane).1);
+                    missing.fold(0, u64::saturating_add)
                 }),
             })
             .collect();
@@ -451,7 +452,7 @@ impl<S: Store> Engine<S> {
             return Ok(true);
         }
         let who = match self.views.membership.role(device) {
-            Some(Role::Hub) => {
+            Some(Role::Hub) if self.is_hub() => {
                 "only the market's root can do that to a hub: put root.key into this hub's data directory, \
                                 and restart it"
             }

@@ -24,7 +24,8 @@ impl TrustedClock {
     /// After a start: `floor` is the newest trusted time that was kept, 0 for none. The wall clock counts only
     /// forward from it, within a bound.
     pub(crate) fn start(floor: u64, now: Now) -> Self {
-        let anchor = (floor > 0).then(|| (now.wall_ms.clamp(floor, floor + FORWARD_MAX), now.monotonic_ms));
+        let latest = floor.saturating_add(FORWARD_MAX);
+        let anchor = (floor > 0).then(|| (now.wall_ms.clamp(floor, latest), now.monotonic_ms));
         TrustedClock { anchor, kept: floor }
     }
 
@@ -41,7 +42,8 @@ impl TrustedClock {
             return now.wall_ms;
         }
         match self.anchor {
-            Some((time, at)) => time + now.monotonic_ms.saturating_sub(at),
+            // A hub may say anything; it must not be able to stop every node of its market by a number.
+            Some((time, at)) => time.saturating_add(now.monotonic_ms.saturating_sub(at)),
             None => now.wall_ms,
         }
     }
@@ -49,7 +51,7 @@ impl TrustedClock {
     /// The time that is to be kept now, so that a restart with a wrong clock can't turn it back; once a minute.
     pub(crate) fn due_to_keep(&mut self, now: Now) -> Option<u64> {
         let time = self.time(now);
-        if self.anchor.is_none() || time <= self.kept + KEEP_EVERY_MS {
+        if self.anchor.is_none() || time <= self.kept.saturating_add(KEEP_EVERY_MS) {
             return None;
         }
         self.kept = time;
@@ -120,12 +122,24 @@ mod tests {
     }
 
     #[test]
-    fn after_a_restart_a_wall_clock_ten_years_off_moves_it_by_a_week_at_most() {
+    fn adv_066_after_a_restart_a_wall_clock_ten_years_off_moves_it_by_a_week_at_most() {
         let floor = 1_700_000_000_000;
         let ten_years = 10 * 365 * 24 * 3_600_000;
         assert_eq!(TrustedClock::start(floor, at(0, floor + ten_years)).time(at(0, 0)), floor + FORWARD_MAX);
         assert_eq!(TrustedClock::start(floor, at(0, floor - ten_years)).time(at(0, 0)), floor);
         assert_eq!(TrustedClock::start(floor, at(0, floor + 5)).time(at(0, 0)), floor + 5);
+    }
+
+    #[test]
+    fn adv_073_a_time_at_the_end_of_all_numbers_stops_no_clock() {
+        for time in [u64::MAX, u64::MAX - 1] {
+            let mut clock = TrustedClock::start(0, at(0, 5));
+            clock.witness(time, at(0, 5));
+            assert_eq!(clock.time(at(10_000, 5)), u64::MAX);
+            assert!(clock.due_to_keep(at(20_000, 5)).is_some());
+            assert!(clock.due_to_keep(at(200_000, 5)).is_none());
+            assert!(TrustedClock::start(time, at(0, 5)).time(at(10_000, 5)) >= time);
+        }
     }
 
     #[test]

@@ -68,7 +68,10 @@ impl<S: Store> Engine<S> {
         match self.links.iter().find(|(_, link)| link.peer == *device && link.greeted) {
             Some((id, link)) => {
                 let missing: u64 = self.replica.as_ref().map_or(0, |replica| {
-                    Lane::KEPT_BY_ALL.iter().map(|lane| replica.progress(SessionId(id.0), *lane).1).sum()
+                    Lane::KEPT_BY_ALL
+                        .iter()
+                        .map(|lane| replica.progress(SessionId(id.0), *lane).1)
+                        .fold(0, u64::saturating_add)
                 });
                 let mut reasons = vec![format!("linked over {:?} at {}", link.road, link.address).to_lowercase()];
                 if missing > 0 {

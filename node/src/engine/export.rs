@@ -107,7 +107,7 @@ impl<S: Store> Engine<S> {
     /// The secrets of a page's sealed money parts, as far as this node can open them.
     fn disclose(&mut self, out: &mut Vec<u8>, id: &LogId, name: &LogName, page: &Page) {
         let mut previous = page.previous;
-        for (sequence, entry) in (page.first..).zip(&page.entries) {
+        for (entry, sequence) in page.entries.iter().zip(page.first..) {
             let hash = entry.header().hash(id, sequence, &previous);
             let held = Held { log: *name, sequence, previous, hash, entry: entry.clone() };
             previous = hash;

@@ -32,6 +32,12 @@ const RETRY_MS: u64 = 2_000;
 const PAGE_FRAMES_MAX: usize = 64;
 /// Requests that one link may bring.
 const ASKS_MAX: usize = 4;
+/// Bytes of a request; an honest one has some hundreds. Members publish it for all to keep.
+const REQUEST_MAX: usize = 8 * 1024;
+/// Requests that this run of a member has published. Whoever knows a market may ask to join it, from as many links and
+/// under as many keys as it likes: that must not fill everybody's store. Others carry an honest one, and so does the next
+/// run.
+const CARRIED_MAX: usize = 64;
 
 /// How far the handshake of a link has come.
 #[derive(Clone, Debug, Default)]
@@ -435,6 +441,9 @@ impl<S: Store> Engine<S> {
 
     /// A stranger asks: the hub answers, a member carries it on.
     fn join_ask(&mut self, link: LinkId, bytes: &[u8]) {
+        if bytes.len() > REQUEST_MAX {
+            return self.close_link(link, format!("E_TOO_LARGE: a join request of {} bytes", bytes.len()));
+        }
         let Ok(message) = payload::decode::<payload::JoinRequest>("join request", bytes) else {
             return self.close_link(link, "E_DECODE: a damaged join request".into());
         };
@@ -460,7 +469,12 @@ impl<S: Store> Engine<S> {
         }
         if self.is_hub() {
             self.admit_request(&message);
+        } else if !self.views.join_requests.contains_key(&id) && self.carried >= CARRIED_MAX {
+            let detail = "this member carries as many requests as it may".to_owned();
+            let answer = wire::JoinAnswer { request: message.id, state: 4, detail, ..Default::default() };
+            return self.send_join(link, wire::join_frame::Body::Answer(answer));
         } else if !self.views.join_requests.contains_key(&id) {
+            self.carried += 1;
             // The signal lane takes it to the hub through whoever gets there first.
             let appended = self.append_public(Lane::SIGNAL, Kind::JOIN_REQUEST, bytes.to_vec());
             if let Err(error) = appended {

@@ -249,6 +249,8 @@ pub struct Engine<S> {
     received_bytes: u64,
     /// Hub: when each waiting request came, and what it said.
     asking: BTreeMap<Hash, join::Asking>,
+    /// Requests of strangers that this run has published for the hub.
+    carried: usize,
     /// Hub: requests that this run has judged. Should its word have no effect, for whatever is held against this hub, it
     /// isn't repeated whenever something changes.
     judged: BTreeSet<Hash>,
@@ -370,6 +372,7 @@ impl<S: Store> Engine<S> {
             sent_bytes: 0,
             received_bytes: 0,
             asking: BTreeMap::new(),
+            carried: 0,
             judged: BTreeSet::new(),
             overlay,
         };

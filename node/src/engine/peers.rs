@@ -590,7 +590,7 @@ mod tests {
     }
 
     #[test]
-    fn a_book_that_is_full_of_adverts_has_room_for_whoever_comes_next() {
+    fn adv_101_a_book_that_is_full_of_adverts_has_room_for_whoever_comes_next() {
         let mut book = PeerBook::new(device(0), 2);
         let count = u32::try_from(PEERS_MAX).unwrap();
         assert!((1..=count).all(|number| heard(&mut book, number)));

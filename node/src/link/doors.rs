@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_that_never_end_leave_room_for_those_of_members() {
+    fn adv_104_handshakes_that_never_end_leave_room_for_those_of_members() {
         let (mut doors, now) = (Doors::new(64), Instant::now());
         assert_eq!(doors.enter(0, 0, Visitor::Member(place("10.0.0.9")), now), Ok(None));
         let mut key = 0;

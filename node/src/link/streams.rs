@@ -187,8 +187,29 @@ mod tests {
         assert!(read(vec![0xff; 4]).await.0.is_err_and(|reason| reason.starts_with("E_TOO_LARGE")));
     }
 
+    #[tokio::test]
+    async fn adv_004_a_frame_of_the_largest_size_is_taken_and_one_byte_more_is_not() {
+        for channel in Channel::ALL {
+            let largest = channel.frame_max();
+            let (events, mut received) = tokio::sync::mpsc::channel(16);
+            let whole = [&(largest as u32).to_be_bytes()[..], &vec![7; largest]].concat();
+            assert_eq!(read_frames(whole.as_slice(), LinkId(1), channel, events.clone()).await, Ok(()));
+            assert!(matches!(received.try_recv(), Ok(LinkEvent::Frame { frame, .. }) if frame.len() == largest));
+            // What is refused is refused by its prefix alone.
+            for (prefix, word) in [(largest as u32 + 1, "E_TOO_LARGE"), (u32::MAX, "E_TOO_LARGE"), (0, "E_EMPTY")] {
+                let refused = read_frames(prefix.to_be_bytes().as_slice(), LinkId(1), channel, events.clone()).await;
+                assert!(refused.is_err_and(|reason| reason.starts_with(word)), "{prefix} on {channel:?}");
+            }
+            // What is claimed and doesn't come costs what has come.
+            let cut = [&(largest as u32).to_be_bytes()[..], &[1; 4]].concat();
+            let refused = read_frames(cut.as_slice(), LinkId(1), channel, events.clone()).await;
+            assert!(refused.is_err_and(|reason| reason.starts_with("E_TRUNCATED")));
+            assert!(received.try_recv().is_err());
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn a_frame_that_trickles_ends_the_link() {
+    async fn adv_103_a_frame_that_trickles_ends_the_link() {
         let (mut ours, theirs) = tokio::io::duplex(64);
         let (events, _received) = tokio::sync::mpsc::channel(16);
         let reading = tokio::spawn(read_frames(theirs, LinkId(1), Channel::Live, events));

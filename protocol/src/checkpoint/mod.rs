@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn two_checkpoints_of_one_number_contradict_each_other() {
+    fn adv_039_two_checkpoints_of_one_number_contradict_each_other() {
         let mut view = CheckpointView::default();
         let chain = chain();
         chain.iter().for_each(|(hash, checkpoint)| view.insert(*hash, checkpoint.clone()));

@@ -167,7 +167,8 @@ impl Replica {
                 }
                 None => theirs.sequence,
             })
-            .sum();
+            // A peer may claim any number, of as many logs as it likes.
+            .fold(0, u64::saturating_add);
         (state.lanes.get(&lane).copied().unwrap_or_default(), missing)
     }
 

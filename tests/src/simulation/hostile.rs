@@ -2,7 +2,7 @@
 //! a key and a network card without any engine behind them.
 
 use prost::Message;
-use stallmesh_node::engine::Identity;
+use stallmesh_node::engine::{Identity, Input};
 use stallmesh_node::link::{Channel, LinkCommand, LinkEvent, LinkId, Road};
 use stallmesh_protocol::entry::Payload;
 use stallmesh_protocol::hash::{Domain, Hasher};
@@ -10,7 +10,7 @@ use stallmesh_protocol::log::LogWriter;
 use stallmesh_protocol::page::Page;
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::wire::{self, frame::Body, join_frame};
-use stallmesh_protocol::{Incarnation, Kind, Lane, LogName, MarketId};
+use stallmesh_protocol::{DeviceId, Incarnation, Kind, Lane, LogName, MarketId};
 
 use super::{SimNode, Simulation};
 
@@ -56,6 +56,11 @@ impl Simulation {
         let index = self.nodes.len() - 1;
         self.network.open_gate(index);
         index
+    }
+
+    /// mDNS tells a node that a device is at an address, whoever says so.
+    pub fn advertise(&mut self, to: usize, peer: DeviceId, address: &str) {
+        self.input(to, Input::Link(LinkEvent::Discovered { peer, address: address.to_owned() }));
     }
 
     /// Puts a puppet on the part of the network where a node is.

@@ -44,7 +44,7 @@ fn call(till: &Till, caller: usize) {
 }
 
 #[test]
-fn a_sale_that_was_acknowledged_survives_a_hundred_kills_under_load_and_settles_once() {
+fn adv_123_a_sale_that_was_acknowledged_survives_a_hundred_kills_under_load_and_settles_once() {
     let mut dice = Dice::new("kills");
     let market = Market::make();
     let till = Till {

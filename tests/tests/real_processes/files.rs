@@ -29,7 +29,7 @@ fn stopped_node(folder: &Path) -> (Node, String) {
 }
 
 #[test]
-fn a_second_process_on_one_directory_ends_at_once_and_names_the_first() {
+fn adv_131_a_second_process_on_one_directory_ends_at_once_and_names_the_first() {
     let folder = tempfile::tempdir().unwrap();
     let mut first = Node::new(folder.path(), "node");
     first.start();
@@ -44,7 +44,7 @@ fn a_second_process_on_one_directory_ends_at_once_and_names_the_first() {
 }
 
 #[test]
-fn a_key_that_others_can_read_is_refused_with_the_command_that_helps() {
+fn adv_060_a_key_that_others_can_read_is_refused_with_the_command_that_helps() {
     let folder = tempfile::tempdir().unwrap();
     for name in [DEVICE_KEY, SEAL_KEY] {
         let (mut node, device) = stopped_node(folder.path());
@@ -60,7 +60,7 @@ fn a_key_that_others_can_read_is_refused_with_the_command_that_helps() {
 }
 
 #[test]
-fn a_directory_that_has_data_never_gets_a_new_identity_by_itself() {
+fn adv_060_a_directory_that_has_data_never_gets_a_new_identity_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let (mut node, device) = stopped_node(folder.path());
     let elsewhere = tempfile::tempdir().unwrap();
@@ -122,7 +122,7 @@ fn a_store_that_was_truncated_or_damaged_is_an_error_that_names_it_and_changes_n
 }
 
 #[test]
-fn a_store_of_a_newer_program_is_left_alone() {
+fn adv_139_a_store_of_a_newer_program_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let (mut node, _) = stopped_node(folder.path());
     {
@@ -164,7 +164,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_refuses_the_sale_before_it_is_acknowledged_and_loses_none() {
+fn adv_126_a_full_disk_refuses_the_sale_before_it_is_acknowledged_and_loses_none() {
     let market = Market::make();
     let mut node = market.node("till");
     let Some(disk) = SmallDisk::mount(node.directory.clone(), "6m") else { return };
@@ -231,7 +231,7 @@ fn noted(key: &str) -> Value {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_an_error_that_names_it() {
+fn adv_130_a_directory_that_cannot_be_written_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join("disk");
     let Some(disk) = SmallDisk::mount(place.clone(), "32m") else { return };
@@ -253,7 +253,7 @@ fn a_directory_that_cannot_be_written_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_node_stops_within_five_seconds_when_it_is_asked_to_and_at_once_when_asked_twice() {
+fn adv_137_a_node_stops_within_five_seconds_when_it_is_asked_to_and_at_once_when_asked_twice() {
     let market = Market::make();
     let mut node = market.stall("till");
     node.send("POST", "/v1/sales", &order("one", "MUG"));
@@ -301,7 +301,7 @@ fn find_faketime() -> Option<PathBuf> {
 }
 
 #[test]
-fn a_clock_ten_years_off_sells_says_so_and_harms_nobody() {
+fn adv_066_a_clock_ten_years_off_sells_says_so_and_harms_nobody() {
     let market = Market::make();
     let mut right = market.stall("right");
     for (name, offset, word) in [("fast", "+3650d", "ahead"), ("slow", "-3650d", "behind")] {

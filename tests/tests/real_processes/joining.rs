@@ -81,7 +81,7 @@ fn a_neighbour_without_a_path_carries_the_request_until_one_appears() {
 }
 
 #[test]
-fn approval_shows_the_same_code_on_both_screens_and_a_wrong_one_lets_nobody_in() {
+fn adv_058_approval_shows_the_same_code_on_both_screens_and_a_wrong_one_lets_nobody_in() {
     let market = Market::make();
     let neighbour = market.stall("neighbour");
     let mut stall = market.node("tablet");
@@ -146,7 +146,7 @@ fn mdns_that_could_not_begin_is_begun_anew() {
 }
 
 #[test]
-fn neighbours_find_each_other_again_after_their_network_was_down() {
+fn adv_116_neighbours_find_each_other_again_after_their_network_was_down() {
     let Some(namespaces) = Namespaces::make(3) else { return };
     let market = Market::make_inside(&namespaces, 0);
     namespaces.plug(0, "wan0", true);

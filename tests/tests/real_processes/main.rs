@@ -6,6 +6,7 @@ mod carriers;
 mod commands;
 mod durability;
 mod files;
+mod floods;
 mod goodbye;
 mod interface;
 mod joining;

@@ -240,7 +240,7 @@ fn a_helper_that_grants_what_it_does_not_have_lets_nobody_in_on_any_road() {
 }
 
 #[test]
-fn whoever_a_revoked_device_certifies_stays_a_stranger_on_every_road() {
+fn adv_042_whoever_a_revoked_device_certifies_stays_a_stranger_on_every_road() {
     let mut square = Square::make();
     let owner_id = square.owner.device();
     until("everybody knows the owner", || {

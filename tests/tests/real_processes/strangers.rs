@@ -53,7 +53,7 @@ fn hello(market: &MarketId, device: &DeviceId) -> Vec<u8> {
 }
 
 #[test]
-fn a_stranger_is_offered_the_join_protocol_alone_on_quic_and_on_tcp() {
+fn adv_041_a_stranger_is_offered_the_join_protocol_alone_on_quic_and_on_tcp() {
     let market = Market::make();
     let (_node, addresses) = both_roads(&market);
     let (device, stranger) = key(1);
@@ -166,7 +166,7 @@ fn a_stranger_at_the_uplink_port_gets_join_and_nothing_else() {
 }
 
 #[test]
-fn a_member_of_another_market_is_a_stranger_here() {
+fn adv_031_a_member_of_another_market_is_a_stranger_here() {
     let (here, there) = (Market::make(), Market::make());
     let ours = here.stall("ours");
     let mut theirs = there.node("theirs");
@@ -196,7 +196,7 @@ fn source(number: u32) -> Ipv4Addr {
 }
 
 #[test]
-fn strangers_that_hold_all_the_links_they_get_keep_out_no_member_and_no_newcomer() {
+fn adv_104_strangers_that_hold_all_the_links_they_get_keep_out_no_member_and_no_newcomer() {
     // Of sixteen connections strangers may have twelve, and then share them by where they come from.
     const CONNECTIONS: &str = "16";
     const HELD: usize = 12;
@@ -256,7 +256,7 @@ fn strangers_at_the_uplink_port_keep_out_no_member_and_no_newcomer() {
 }
 
 #[test]
-fn a_flood_of_strangers_costs_little_and_stops_no_sale() {
+fn adv_104_a_flood_of_strangers_costs_little_and_stops_no_sale() {
     const STRANGERS: u32 = 200;
     let market = Market::make();
     let (node, addresses) = both_roads(&market);

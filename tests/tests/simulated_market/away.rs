@@ -72,7 +72,7 @@ fn a_market_whose_certificates_all_expire_goes_on_selling_copying_and_carrying()
 }
 
 #[test]
-fn an_owner_and_her_helper_need_no_hub_whatever_the_helpers_clock_says() {
+fn adv_045_an_owner_and_her_helper_need_no_hub_whatever_the_helpers_clock_says() {
     for (seed, off) in [(41, TEN_YEARS), (42, -TEN_YEARS), (43, 2 * HOUR as i64)] {
         let mut market = Simulation::market(seed, 1);
         market.run_for(3_000);
@@ -120,7 +120,7 @@ fn ask_without_hub(market: &mut Simulation, helper: usize) -> Answer {
 }
 
 #[test]
-fn trusted_time_never_falls_and_brings_no_expired_certificate_back() {
+fn adv_067_trusted_time_never_falls_and_brings_no_expired_certificate_back() {
     for (seed, off) in [(44, -TEN_YEARS), (45, -(5 * HOUR as i64)), (46, TEN_YEARS)] {
         let mut market = Simulation::market(seed, 2);
         let helper = market.add_helper("stall-1");

@@ -117,7 +117,7 @@ fn a_device_is_let_in_by_approval_when_both_screens_show_one_code() {
 }
 
 #[test]
-fn an_invite_lets_one_device_in_and_only_while_it_lasts() {
+fn adv_058_an_invite_lets_one_device_in_and_only_while_it_lasts() {
     let mut market = Simulation::market(3, 2);
     let [first, second, late] = [market.add(), market.add(), market.add()];
     let text = invite(&mut market, "one", 3_600_000);
@@ -136,7 +136,7 @@ fn an_invite_lets_one_device_in_and_only_while_it_lasts() {
 }
 
 #[test]
-fn an_invite_of_another_market_opens_no_door_here() {
+fn adv_031_an_invite_of_another_market_opens_no_door_here() {
     let mut other = Simulation::market(4, 1);
     let foreign = invite(&mut other, "elsewhere", 3_600_000);
     let mut market = Simulation::market(5, 2);
@@ -177,7 +177,7 @@ fn an_invite_of_another_market_opens_no_door_here() {
 }
 
 #[test]
-fn a_request_that_three_members_carry_admits_once_and_replayed_it_admits_nobody() {
+fn adv_032_a_request_that_three_members_carry_admits_once_and_replayed_it_admits_nobody() {
     let mut market = Simulation::market(6, 3);
     market.uplink(1, false);
     let late = market.add();

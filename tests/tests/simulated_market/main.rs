@@ -69,7 +69,7 @@ fn a_sale_of_a_device_that_never_comes_back_is_settled_from_its_neighbours_copy(
 }
 
 #[test]
-fn a_carrier_cannot_read_what_it_carries() {
+fn adv_062_a_carrier_cannot_read_what_it_carries() {
     let mut market = Simulation::market(4, 3);
     market.uplink(1, false);
     market.sell(2, "a");

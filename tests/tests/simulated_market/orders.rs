@@ -224,7 +224,7 @@ fn believes_the_same_in_any_order(seed: u64, orders: u64) {
 }
 
 #[test]
-fn members_catalogs_and_what_stands_are_the_same_in_a_hundred_orders_of_arrival() {
+fn adv_037_members_catalogs_and_what_stands_are_the_same_in_a_hundred_orders_of_arrival() {
     believes_the_same_in_any_order(50, 60);
 }
 

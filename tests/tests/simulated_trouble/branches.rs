@@ -100,7 +100,7 @@ fn after_a_fork_of_the_signal_lane_all_nodes_believe_the_same() {
 }
 
 #[test]
-fn after_a_fork_of_the_catalog_lane_all_nodes_believe_the_same() {
+fn adv_025_after_a_fork_of_the_catalog_lane_all_nodes_believe_the_same() {
     for (seed, named) in [(86, Named::Neither), (87, Named::Left), (88, Named::Right)] {
         agree_after_a_fork(seed, Forked::Catalog, named);
     }
@@ -158,7 +158,7 @@ fn nodes_that_see_three_histories_in_different_orders_believe_the_same() {
 }
 
 #[test]
-fn an_earlier_fork_that_is_proved_after_a_later_one_moves_the_line_back_on_every_node() {
+fn adv_024_an_earlier_fork_that_is_proved_after_a_later_one_moves_the_line_back_on_every_node() {
     for seed in [95, 96] {
         let (mut market, faces) = three_faced(seed);
         // Two of three faces write the same entry, at the same moment; then they part. The third parted before.

@@ -36,7 +36,7 @@ fn carries(market: &mut Simulation, index: usize) -> u64 {
 }
 
 #[test]
-fn an_acknowledgement_of_an_orphan_tail_frees_no_carrier_of_the_gap_before_it() {
+fn adv_022_an_acknowledgement_of_an_orphan_tail_frees_no_carrier_of_the_gap_before_it() {
     let mut market = Simulation::market(60, 2);
     market.uplink(1, false);
     for number in 0..4 {
@@ -131,7 +131,7 @@ fn a_bit_flip_in_a_sealed_entry_is_refused_whole_and_the_true_one_is_taken_from_
 }
 
 #[test]
-fn five_carriers_deliver_one_posting() {
+fn adv_119_five_carriers_deliver_one_posting() {
     let mut market = Simulation::market(67, 6);
     let policy = PolicyView { carriers: 5, ..market_order().policy };
     assert_eq!(market.ask(0, Request::SetPolicy(policy)), Answer::Done);
@@ -157,7 +157,7 @@ fn five_carriers_deliver_one_posting() {
 }
 
 #[test]
-fn a_relay_that_says_that_the_hub_has_it_frees_nobody() {
+fn adv_118_a_relay_that_says_that_the_hub_has_it_frees_nobody() {
     let mut market = Simulation::market(68, 3);
     market.uplink(1, false);
     let liar = market.nodes[3].identity.device.clone();
@@ -217,7 +217,7 @@ fn a_carrier_whose_copy_ends_before_the_hubs_is_freed_through_whoever_leads_ther
 }
 
 #[test]
-fn a_carrier_without_room_refuses_and_makes_room_of_what_the_hub_has() {
+fn adv_117_a_carrier_without_room_refuses_and_makes_room_of_what_the_hub_has() {
     let mut market = Simulation::market(70, 2);
     for index in [1, 3] {
         market.kill(index);

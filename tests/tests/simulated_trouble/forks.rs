@@ -71,7 +71,7 @@ fn quarantined_amounts(settlement: &SettlementView) -> Vec<i64> {
 }
 
 #[test]
-fn both_branches_of_a_forked_sales_log_reach_the_hub_and_stand_in_suspense() {
+fn adv_024_both_branches_of_a_forked_sales_log_reach_the_hub_and_stand_in_suspense() {
     for seed in 30..34 {
         let (mut market, second) = two_faced(seed);
         sell_on_both_sides(&mut market, second);
@@ -167,7 +167,7 @@ fn what_was_settled_before_a_fork_stays_so_and_a_closed_batch_never_changes() {
 }
 
 #[test]
-fn all_nodes_agree_on_what_stands_of_a_forked_device_whichever_branch_came_first() {
+fn adv_024_all_nodes_agree_on_what_stands_of_a_forked_device_whichever_branch_came_first() {
     for seed in 50..54 {
         let (mut market, second) = two_faced(seed);
         publish_on_both_sides(&mut market, second);

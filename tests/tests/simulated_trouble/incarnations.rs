@@ -24,7 +24,7 @@ fn held(market: &mut Simulation, index: usize, author: usize, lane: &str) -> usi
 }
 
 #[test]
-fn a_device_that_opens_five_hundred_incarnations_fills_nobodys_store_and_is_told_no() {
+fn adv_117_a_device_that_opens_five_hundred_incarnations_fills_nobodys_store_and_is_told_no() {
     let mut market = Simulation::market(220, 2);
     market.run_for(5_000);
     market.uplink(1, false);

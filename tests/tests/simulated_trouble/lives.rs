@@ -27,7 +27,7 @@ fn rolled_back(seed: u64, connected: bool) -> Simulation {
 }
 
 #[test]
-fn a_device_rolled_back_to_yesterdays_disk_sells_at_once_and_gets_its_lost_entries_back() {
+fn adv_033_a_device_rolled_back_to_yesterdays_disk_sells_at_once_and_gets_its_lost_entries_back() {
     for connected in [true, false] {
         let mut market = rolled_back(11, connected);
         // At once: not one event of the network has been handled.
@@ -63,7 +63,7 @@ fn a_request_sent_again_to_a_device_that_lost_it_makes_no_second_posting() {
 }
 
 #[test]
-fn a_device_robbed_of_its_last_commit_settles_everything_that_it_acknowledged() {
+fn adv_034_a_device_robbed_of_its_last_commit_settles_everything_that_it_acknowledged() {
     for seed in 20..26 {
         let mut market = Simulation::market(seed, 2);
         market.uplink(1, false);
@@ -82,7 +82,7 @@ fn a_device_robbed_of_its_last_commit_settles_everything_that_it_acknowledged() 
 }
 
 #[test]
-fn a_clone_raises_the_alarm_and_both_sides_sales_settle() {
+fn adv_035_a_clone_raises_the_alarm_and_both_sides_sales_settle() {
     let mut market = Simulation::market(13, 3);
     market.uplink(1, false);
     market.sell(2, "before");
@@ -146,7 +146,7 @@ fn rollbacks_crashes_and_lost_commits_raise_no_alarm_with_and_without_anybody_to
 }
 
 #[test]
-fn a_clone_that_nobody_could_warn_is_found_by_third_parties_without_a_hub() {
+fn adv_142_a_clone_that_nobody_could_warn_is_found_by_third_parties_without_a_hub() {
     let mut market = Simulation::market(17, 4);
     market.uplink(1, false);
     market.sell(2, "before");

@@ -80,7 +80,7 @@ fn a_revoked_device_gets_nothing_but_control() {
 }
 
 #[test]
-fn sales_beyond_the_line_stand_in_suspense_until_the_line_is_raised_to_them() {
+fn adv_051_sales_beyond_the_line_stand_in_suspense_until_the_line_is_raised_to_them() {
     let mut market = lost_tablet(121, 3);
     market.heal();
     market.until("its sales are at the hub", 60_000, |market| market.settle(true).suspense.len() == 3);
@@ -115,7 +115,7 @@ fn the_last_sales_of_a_tablet_that_stays_lost_come_back_from_its_carriers() {
 }
 
 #[test]
-fn what_lies_beyond_a_line_is_taken_under_a_quota_of_bytes() {
+fn adv_117_what_lies_beyond_a_line_is_taken_under_a_quota_of_bytes() {
     let mut market = Simulation::market(123, 2);
     market.kill(0);
     market.nodes[0].settings.beyond_line_bytes_max = 20_000;
@@ -176,7 +176,7 @@ fn a_revocation_reaches_every_connected_node_and_closes_connections_once() {
 }
 
 #[test]
-fn the_line_is_the_same_on_every_node_whoever_draws_it() {
+fn adv_051_the_line_is_the_same_on_every_node_whoever_draws_it() {
     for (seed, by) in [(125, 0), (126, 2)] {
         let mut market = Simulation::market(seed, 3);
         let helper = market.add_helper("stall-1");
@@ -215,7 +215,7 @@ fn the_line_is_the_same_on_every_node_whoever_draws_it() {
 }
 
 #[test]
-fn two_devices_that_revoke_each_other_are_judged_alike_everywhere() {
+fn adv_055_two_devices_that_revoke_each_other_are_judged_alike_everywhere() {
     let mut market = Simulation::market(127, 3);
     let helper = market.add_helper("stall-1");
     assert_eq!(market.delegate(2, helper, &["sell"], 10 * HOUR), Answer::Done);

@@ -69,7 +69,7 @@ fn is_unknown_everywhere(market: &mut Simulation, puppet: usize) {
 }
 
 #[test]
-fn a_stranger_gets_only_join_on_every_road() {
+fn adv_041_a_stranger_gets_only_join_on_every_road() {
     let mut market = Simulation::market(110, 2);
     for (seed, road, target) in [(1, Road::Mesh, 1), (2, Road::Mesh, 3), (3, Road::Uplink, 0)] {
         let puppet = market.add_puppet(stranger(seed));
@@ -79,7 +79,7 @@ fn a_stranger_gets_only_join_on_every_road() {
 }
 
 #[test]
-fn a_member_of_another_market_is_a_stranger_in_this_one() {
+fn adv_031_a_member_of_another_market_is_a_stranger_in_this_one() {
     let mut other = Simulation::market(111, 1);
     let pages = control_pages(&mut other, 1);
     let mut market = Simulation::market(112, 2);
@@ -147,7 +147,7 @@ fn certify(market: &mut Simulation, issuer: &Identity, stranger: Identity, certi
 }
 
 #[test]
-fn nobody_gets_in_by_a_certificate_that_grants_more_than_its_issuer_has() {
+fn adv_046_nobody_gets_in_by_a_certificate_that_grants_more_than_its_issuer_has() {
     let mut market = Simulation::market(113, 3);
     let helper = market.add_helper("stall-1");
     assert_eq!(market.delegate(2, helper, &["sell=5000"], 10 * HOUR), Answer::Done);
@@ -221,7 +221,7 @@ fn what_a_revoked_issuer_granted_before_its_line_stands_and_after_it_never_was()
 }
 
 #[test]
-fn an_expired_issuer_grants_nothing() {
+fn adv_044_an_expired_issuer_grants_nothing() {
     let mut market = Simulation::market(116, 3);
     // Nobody hears the hub, which would renew it.
     market.uplink(1, false);
@@ -240,4 +240,40 @@ fn an_expired_issuer_grants_nothing() {
     let (not_before, not_after) = (OPENING_MS + HOUR, OPENING_MS + 10 * HOUR);
     let certificate = Certificate { not_before, not_after, ..helper_certificate(&market, &late) };
     assert!(!certify(&mut market, &owner, late, &certificate));
+}
+
+#[test]
+fn adv_042_a_certificate_by_another_root_or_by_its_own_device_lets_nobody_in() {
+    let mut market = Simulation::market(117, 2);
+    let real = control_pages(&mut market, 1);
+    let mut number = 70;
+    for role in [Role::Hub, Role::Stall, Role::Gateway] {
+        for own in [true, false] {
+            number += 1;
+            let stranger = stranger(number);
+            let issuer = if own { stranger.device.clone() } else { DeviceKey::from_seed(&[99; 32]) };
+            let stall = if role == Role::Stall { "stall-1".to_owned() } else { String::new() };
+            let certificate = Certificate { role, stall, ..helper_certificate(&market, &stranger) };
+            let entry = (OPENING_MS + market.now, [0; 8], Kind::CERTIFICATE, certificate.to_payload());
+            let forged = written_log(&market.market_id(), &issuer, [number; 16], Lane::CONTROL, &[entry]);
+            let pages: Vec<_> = real.iter().cloned().chain([forged]).collect();
+            let puppet = market.add_puppet(stranger);
+            let reason = knock(&mut market, puppet, Road::Mesh, 3, &pages);
+            assert!(reason.starts_with("E_CERT"), "{role:?}, by itself: {own}: {reason}");
+            is_unknown_everywhere(&mut market, puppet);
+        }
+    }
+}
+
+/// All that a member shows at a gate is public among members: whoever has copied it lacks the key that it is about.
+#[test]
+fn adv_050_a_members_papers_in_other_hands_open_no_gate() {
+    let mut market = Simulation::market(118, 2);
+    let papers = control_pages(&mut market, 2);
+    for (seed, road, target) in [(80, Road::Mesh, 3), (81, Road::Mesh, 1), (82, Road::Uplink, 0)] {
+        let puppet = market.add_puppet(stranger(seed));
+        let reason = knock(&mut market, puppet, road, target, &papers);
+        assert!(reason.starts_with("E_CERT"), "{reason}");
+        is_unknown_everywhere(&mut market, puppet);
+    }
 }

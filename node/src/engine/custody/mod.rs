@@ -33,6 +33,8 @@ const REFUSED_MS: u64 = 5_000;
 /// Milliseconds until a log is tried again whose author's certificate, or whose key entry, hasn't come as far as it has:
 /// both travel ahead of sales, so they are a few round trips away.
 const NOT_YET_MS: u64 = 200;
+/// Intervals that are remembered of what one peer holds of one log.
+const COPIES_MAX: usize = 256;
 
 /// Bytes beyond its line that are taken of a revoked device, so that the line can be raised to them: some ten thousand
 /// sales, a tablet's weeks.
@@ -391,6 +393,10 @@ impl<S: Store> Engine<S> {
     /// A neighbour holds entries until the hub has them.
     pub(crate) fn custody_taken(&mut self, session: SessionId, log: LogName, intervals: &[Interval]) {
         let Some(peer) = self.peer_of(session) else { return };
+        // Of a log that is neither this device's nor held here, who has copies matters to nobody here.
+        if log.author != self.device.id() && self.logs.get(&log).is_none() {
+            return;
+        }
         let held = self.custody.copies.entry(log).or_default().entry(peer).or_default();
         for interval in intervals {
             if !held.contains(interval) {
@@ -398,6 +404,8 @@ impl<S: Store> Engine<S> {
             }
         }
         merge(held);
+        // What is forgotten is copied once more at worst.
+        held.drain(..held.len().saturating_sub(COPIES_MAX));
         if log.author == self.device.id() {
             self.copies_changed(&log, intervals);
             if log.lane == Lane::LEDGER {
@@ -602,7 +610,8 @@ fn merge(held: &mut Vec<Interval>) {
     let mut merged: Vec<Interval> = Vec::new();
     for interval in held.drain(..) {
         match merged.last_mut() {
-            Some(last) if interval.from <= last.to + 1 => {
+            // A peer may say any number, the last one too.
+            Some(last) if interval.from <= last.to.saturating_add(1) => {
                 if interval.to > last.to {
                     (last.to, last.hash) = (interval.to, interval.hash);
                 }

@@ -80,7 +80,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn settlement_is_a_function_of_the_set(
+    fn adv_037_settlement_is_a_function_of_the_set(
         (facts, order) in prop::collection::vec(any_fact(), 0..30).prop_flat_map(|facts| {
             let twice: Vec<usize> = (0..facts.len()).chain(0..facts.len() / 2).collect();
             (Just(facts), Just(twice).prop_shuffle())

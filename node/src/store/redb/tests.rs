@@ -159,7 +159,7 @@ proptest! {
 }
 
 #[test]
-fn a_power_cut_at_any_write_loses_no_acknowledged_batch() {
+fn adv_124_a_power_cut_at_any_write_loses_no_acknowledged_batch() {
     for seed in 0..300_u64 {
         let disk = Disk::default();
         let mut acknowledged = MemoryStore::new();
@@ -190,7 +190,7 @@ fn a_power_cut_at_any_write_loses_no_acknowledged_batch() {
 }
 
 #[test]
-fn after_a_failed_sync_the_handle_is_dead_and_nothing_acknowledged_is_lost() {
+fn adv_125_after_a_failed_sync_the_handle_is_dead_and_nothing_acknowledged_is_lost() {
     let disk = Disk::default();
     let mut store = RedbStore::with_backend(disk.clone(), CACHE_BYTES).unwrap();
     store.commit(batch(&[(1, Some(1))])).unwrap();
@@ -204,7 +204,7 @@ fn after_a_failed_sync_the_handle_is_dead_and_nothing_acknowledged_is_lost() {
 }
 
 #[test]
-fn a_second_open_of_a_directory_names_the_process_that_has_it() {
+fn adv_131_a_second_open_of_a_directory_names_the_process_that_has_it() {
     let directory = tempfile::tempdir().unwrap();
     let _first = RedbStore::open(directory.path(), CACHE_BYTES).unwrap();
     let error = RedbStore::open(directory.path(), CACHE_BYTES).unwrap_err();
@@ -222,7 +222,7 @@ fn a_lock_file_that_was_left_behind_is_no_lock() {
 }
 
 #[test]
-fn a_newer_store_is_refused_and_left_as_it_is() {
+fn adv_139_a_newer_store_is_refused_and_left_as_it_is() {
     let disk = Disk::default();
     let mut store = RedbStore::with_backend(disk.clone(), CACHE_BYTES).unwrap();
     let mut batch = Batch::default();
