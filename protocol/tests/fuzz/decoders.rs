@@ -157,7 +157,7 @@ fn one_payload(kind: u8, bytes: &[u8]) {
             assert_eq!(payload::encode(&read), bytes);
         }
     }
-    match kind % 16 {
+    match kind % 18 {
         0 => again::<payload::Opening>(bytes),
         1 => again::<payload::LowMark>(bytes),
         2 => again::<payload::DayKey>(bytes),
@@ -173,7 +173,9 @@ fn one_payload(kind: u8, bytes: &[u8]) {
         12 => again::<payload::Sale>(bytes),
         13 => again::<payload::SalePersonal>(bytes),
         14 => again::<payload::ClosingInput>(bytes),
-        _ => again::<payload::Closing>(bytes),
+        15 => again::<payload::Closing>(bytes),
+        16 => again::<payload::Succession>(bytes),
+        _ => again::<payload::Standing>(bytes),
     }
     // The one that has a list of its own order in it.
     if let Ok(read) = payload::decode::<payload::Opening>("opening", bytes)

@@ -54,7 +54,18 @@ fn each_vector_is_a_seed_of_its_decoder() {
     seeds.push(("invite", "whole".into(), hex::decode(joining["invite"]["bytes"].as_str().unwrap()).unwrap()));
     seeds.push(("invite_text", "whole".into(), joining["invite"]["text"].as_str().unwrap().into()));
     let kinds = ["Opening", "LowMark", "DayKey", "Market", "Policy", "OpeningKey", "StallKey", "JoinChallenge"];
-    let more = ["JoinRefusal", "Settlement", "Erasure", "Products", "Sale", "SalePersonal", "ClosingInput", "Closing"];
+    let more = [
+        "JoinRefusal",
+        "Settlement",
+        "Erasure",
+        "Products",
+        "Sale",
+        "SalePersonal",
+        "ClosingInput",
+        "Closing",
+        "Succession",
+        "Standing",
+    ];
     for (list, name) in [("accepted", "payload"), ("refused", "refused")] {
         for (number, case) in vectors("payloads")[list].as_array().into_iter().flatten().enumerate() {
             let Some(kind) = kinds.iter().chain(&more).position(|kind| case["message"] == *kind) else { continue };

@@ -38,7 +38,7 @@ fn is_sealed_to(market: &mut Simulation, index: usize, secret: [u8; 32]) -> bool
 }
 
 #[test]
-fn whatever_was_sealed_to_an_older_opening_key_opens_also_of_a_device_that_was_away_during_the_whole_change() {
+fn adv_063_whatever_was_sealed_to_an_older_opening_key_opens_also_of_a_device_that_was_away_during_the_whole_change() {
     let mut market = Simulation::market(400, 3);
     let first = market.nodes[0].identity.opening_secrets[0];
     market.sell(2, "before");
