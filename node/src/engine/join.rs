@@ -34,10 +34,29 @@ const PAGE_FRAMES_MAX: usize = 64;
 const ASKS_MAX: usize = 4;
 /// Bytes of a request; an honest one has some hundreds. Members publish it for all to keep.
 const REQUEST_MAX: usize = 8 * 1024;
-/// Requests that this run of a member has published. Whoever knows a market may ask to join it, from as many links and
-/// under as many keys as it likes: that must not fill everybody's store. Others carry an honest one, and so does the next
-/// run.
+/// Requests that a member publishes in [`CARRIED_SPAN_MS`]. Whoever knows a market may ask to join it, from as many links
+/// and under as many keys as it likes: that must not fill everybody's store. Others carry an honest one meanwhile.
 const CARRIED_MAX: usize = 64;
+/// An hour: a market that opens at the door of one gateway gets in.
+const CARRIED_SPAN_MS: u64 = 3_600_000;
+
+/// What a member has published for strangers, lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Carried {
+    /// Since when it counts, in monotonic milliseconds.
+    since: u64,
+    requests: usize,
+}
+
+impl Carried {
+    /// Whether one more is carried now.
+    fn has_room(&mut self, now: u64) -> bool {
+        if now >= self.since.saturating_add(CARRIED_SPAN_MS) {
+            *self = Carried { since: now, requests: 0 };
+        }
+        self.requests < CARRIED_MAX
+    }
+}
 
 /// How far the handshake of a link has come.
 #[derive(Clone, Debug, Default)]
@@ -469,12 +488,13 @@ impl<S: Store> Engine<S> {
         }
         if self.is_hub() {
             self.admit_request(&message);
-        } else if !self.views.join_requests.contains_key(&id) && self.carried >= CARRIED_MAX {
-            let detail = "this member carries as many requests as it may".to_owned();
-            let answer = wire::JoinAnswer { request: message.id, state: 4, detail, ..Default::default() };
-            return self.send_join(link, wire::join_frame::Body::Answer(answer));
         } else if !self.views.join_requests.contains_key(&id) {
-            self.carried += 1;
+            if !self.carried.has_room(self.now.monotonic_ms) {
+                let detail = "this member carries as many requests as it may for now".to_owned();
+                let answer = wire::JoinAnswer { request: message.id, state: 4, detail, ..Default::default() };
+                return self.send_join(link, wire::join_frame::Body::Answer(answer));
+            }
+            self.carried.requests += 1;
             // The signal lane takes it to the hub through whoever gets there first.
             let appended = self.append_public(Lane::SIGNAL, Kind::JOIN_REQUEST, bytes.to_vec());
             if let Err(error) = appended {

@@ -249,8 +249,8 @@ pub struct Engine<S> {
     received_bytes: u64,
     /// Hub: when each waiting request came, and what it said.
     asking: BTreeMap<Hash, join::Asking>,
-    /// Requests of strangers that this run has published for the hub.
-    carried: usize,
+    /// Requests of strangers that were published for the hub, lately.
+    carried: join::Carried,
     /// Hub: requests that this run has judged. Should its word have no effect, for whatever is held against this hub, it
     /// isn't repeated whenever something changes.
     judged: BTreeSet<Hash>,
@@ -372,7 +372,7 @@ impl<S: Store> Engine<S> {
             sent_bytes: 0,
             received_bytes: 0,
             asking: BTreeMap::new(),
-            carried: 0,
+            carried: join::Carried::default(),
             judged: BTreeSet::new(),
             overlay,
         };

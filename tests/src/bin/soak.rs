@@ -25,6 +25,7 @@ Runs market days with all faults on, from seeds.
   --once         run each seed once, not twice: a difference between two runs isn't noticed
   --no-shrink    show a failing day as it is
   --story        print what happens, step by step
+  --traffic      print which nodes sent most frames, and of which kind
   --log FILTER   print what nodes log, to standard error: debug, stallmesh_node=trace
   --bug NAME     plant this bug in every day (docs/planted-bugs.md)
   --record FILE  append what came out to a table
@@ -41,6 +42,7 @@ struct Options {
     once: bool,
     shrink: bool,
     story: bool,
+    traffic: bool,
     record: Option<String>,
     only: Option<BTreeSet<usize>>,
     bug: Option<Bug>,
@@ -57,6 +59,7 @@ fn options() -> Result<Options, String> {
         once: false,
         shrink: true,
         story: false,
+        traffic: false,
         record: None,
         only: None,
         bug: None,
@@ -76,6 +79,7 @@ fn options() -> Result<Options, String> {
             "--once" => options.once = true,
             "--no-shrink" => options.shrink = false,
             "--story" => options.story = true,
+            "--traffic" => options.traffic = true,
             "--record" => options.record = Some(arguments.next().ok_or("--record needs a file")?),
             "--log" => {
                 let filter = arguments.next().ok_or("--log needs a filter: debug")?;
@@ -165,7 +169,7 @@ fn main() -> ExitCode {
                     }
                     let outcome = day(seed, &options);
                     if let Ok(mut done) = done.lock() {
-                        tell(&outcome);
+                        tell(&outcome, &options);
                         done.push(outcome);
                     }
                 }
@@ -306,13 +310,13 @@ fn one_day(options: &Options, only: &BTreeSet<usize>) -> ExitCode {
         Some(bug) => run_with_bug(&plan, bug),
         None => run(&plan),
     };
-    tell(&outcome);
+    tell(&outcome, options);
     let failed = usize::from(outcome.failure.is_some());
     println!("{} passed, {failed} failed", 1 - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn tell(outcome: &Outcome) {
+fn tell(outcome: &Outcome, options: &Options) {
     let kinds: Vec<&str> = outcome.fired.keys().map(|kind| kind.word()).collect();
     let counts = if outcome.counts() { "" } else { " (no market day)" };
     println!(
@@ -326,7 +330,7 @@ fn tell(outcome: &Outcome) {
         outcome.trace,
         kinds.join(" ")
     );
-    if std::env::var_os("STALLMESH_TRAFFIC").is_some() {
+    if options.traffic {
         let mut traffic: Vec<_> = outcome.traffic.iter().collect();
         traffic.sort_by_key(|(_, (frames, _))| std::cmp::Reverse(*frames));
         for ((node, kind), (frames, bytes)) in traffic.into_iter().take(30) {

@@ -229,6 +229,32 @@ fn adv_117_requests_of_strangers_to_join_fill_nobodys_store() {
         market.entries(2, id).into_iter().filter(|entry| entry.kind == Kind::JOIN_REQUEST.to_string()).collect();
     let bytes: usize = carried.iter().map(|entry| entry.bytes).sum();
     assert!(!carried.is_empty() && carried.len() <= 64 && bytes < 300_000, "{} requests, {bytes} bytes", carried.len());
+    // After an hour this member carries others again.
+    market.run_for(3_600_000);
+    let identity =
+        Identity { device: DeviceKey::from_seed(&[99; 32]), seal_secret: [1; 32], opening_secrets: Vec::new() };
+    let puppet = market.add_puppet(identity.clone());
+    market.network_join(puppet, 2);
+    let link = market.puppet_greets(puppet, Road::Mesh, 2);
+    let time = OPENING_MS + market.now;
+    let by = JoinBy::Asking { commitment: commitment(&[9; 16], &identity.device.id()) };
+    let request = JoinRequest {
+        device: identity.device.id(),
+        seal_key: [9; 32],
+        name: "x".into(),
+        by,
+        stall: "mine".into(),
+        time,
+    };
+    let sealed =
+        request.seal(&identity.device, &invite.market(), &invite.opening_key, time + 3_600_000, [9; 32]).unwrap();
+    let ask = wire::JoinAsk { request: payload::encode(&sealed) };
+    market.puppet_send(puppet, link, Channel::Join, encode_join(join_frame::Body::Ask(ask)));
+    let before = carried.len();
+    market.until("it is carried", 5_000, |market| {
+        let entries = market.entries(2, id);
+        entries.iter().filter(|entry| entry.kind == Kind::JOIN_REQUEST.to_string()).count() == before + 1
+    });
     // An honest newcomer gets in by another member, and by this one once the hub has answered those.
     market.uplink(3, true);
     let late = market.add();

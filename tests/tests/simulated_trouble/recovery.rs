@@ -1,6 +1,10 @@
 //! The hub burns with all of its keys but the root's and the recovery key: a new one takes its place.
 
 use stallmesh_node::engine::{Answer, FailureCode, LedgerView, Request, StatementView};
+use stallmesh_protocol::acknowledgement::Acknowledgement;
+use stallmesh_protocol::interval::Interval;
+use stallmesh_protocol::wire::frame::Body;
+use stallmesh_protocol::{Hash, Incarnation, Lane, LogName};
 use stallmesh_tests::simulation::{OPENING_MS, Simulation};
 
 use super::{held_sales, member_state, notices, settle_and_recompute, until_posted};
@@ -474,5 +478,26 @@ fn a_new_hub_that_has_met_nobody_does_nothing_and_says_why() {
     }
     market.uplink(1, true);
     until_taken_over(&mut market);
+    until_posted(&mut market, 1);
+}
+
+#[test]
+fn absurd_words_under_the_key_of_a_hub_that_is_gone_stop_nobody() {
+    let mut market = Simulation::market(433, 2);
+    let old = recover(&mut market);
+    let (key, author) = (market.nodes[old].identity.device.clone(), market.nodes[2].id());
+    let words: Vec<Body> = (1..=3)
+        .map(|run| {
+            let log = LogName { author, incarnation: Incarnation::from_bytes([run; 16]), lane: Lane::SALES };
+            let interval = Interval { from: 1, to: u64::MAX, hash: Hash::from_bytes([run; 32]) };
+            let word = Acknowledgement::sign(&key, &market.market_id(), log, vec![interval], OPENING_MS);
+            Body::Acknowledgement(word.to_wire())
+        })
+        .collect();
+    // Whoever stole the old hub's keys needs one member that passes its words on.
+    market.tamper_messages(1, move |body| [vec![body], words.clone()].concat());
+    market.until("the new hub has heard them", 60_000, |market| ledger(market).missing.len() == 3);
+    assert!(notices(&mut market, 0).contains("were at a hub that is gone"));
+    market.sell(3, "all the same");
     until_posted(&mut market, 1);
 }
