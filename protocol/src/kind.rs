@@ -58,6 +58,8 @@ kinds! {
     FORK_RESTATED = 28, "fork-restated";
     /// Hubs are gone, and another goes on in their place. Root's log only.
     SUCCESSION = 29, "succession";
+    /// A hub has come back from an older copy of its disk.
+    RESTORATION = 30, "restoration";
 
     /// What stands, and when.
     CHECKPOINT = 48, "checkpoint";

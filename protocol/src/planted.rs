@@ -65,6 +65,7 @@ bugs! {
     DropAncestors "drop-ancestors" "An acknowledged interval frees all before it, too.",
     UnsignedWord "unsigned-word" "An acknowledgement counts whoever signed it.",
     HubHasAll "hub-has-all" "The hub acknowledges a log from its first entry on.",
+    RestorationIgnored "restoration-ignored" "The word of a hub that has come back from an older copy still frees.",
     OrphansRefused "orphans-refused" "The hub takes no sales whose predecessors it lacks.",
     NoAnswer "no-answer" "What comes to a carrier goes no further.",
     // Views.

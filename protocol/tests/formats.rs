@@ -68,6 +68,7 @@ fn decoders() -> Vec<(&'static str, Again, Cut)> {
         ("Settlement", again::<payload::Settlement>, MayBeShorter),
         ("Erasure", again::<payload::Erasure>, MayBeShorter),
         ("Succession", again::<payload::Succession>, MayBeShorter),
+        ("Restoration", again::<payload::Restoration>, MayBeShorter),
         ("Products", again::<payload::Products>, MayBeShorter),
         ("Sale", again::<payload::Sale>, MayBeShorter),
         ("SalePersonal", again::<payload::SalePersonal>, MayBeShorter),

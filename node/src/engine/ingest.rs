@@ -128,6 +128,7 @@ impl<S: Store> Engine<S> {
     /// Reads new entries into the views.
     pub(crate) fn take_in(&mut self, new: &[Held]) {
         self.books.changed(new.iter().any(|held| held.log.lane == Lane::LEDGER));
+        self.own_entries_came(new);
         let mut catalog = false;
         let mut joining = false;
         for held in new {

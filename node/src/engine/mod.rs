@@ -291,6 +291,8 @@ const META_CLONES: &[u8] = b"clones:";
 const META_FENCE: &[u8] = b"fence";
 /// Such a hub has not met a member yet.
 const META_WAITING: &[u8] = b"waiting";
+/// Until when this hub's acknowledgements count for nothing, as far as it has learnt and may not have said yet.
+const META_RESTORED: &[u8] = b"restored";
 /// Addresses of hubs, one a line.
 const META_HUBS: &[u8] = b"hubs";
 
@@ -425,6 +427,7 @@ impl<S: Store> Engine<S> {
         self.load_proofs()?;
         self.replica = Some(replica);
         self.load_recovery()?;
+        self.load_restoration()?;
         self.load_inherited_keys()?;
         self.refresh();
         self.forks_into_replica();

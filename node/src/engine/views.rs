@@ -98,6 +98,10 @@ pub(crate) struct Views {
     opening_keys: Vec<(Written, [u8; 32], payload::OpeningKey)>,
     /// Hubs that the root has said are gone, with another in their place.
     burned: BTreeSet<DeviceId>,
+    /// What hubs have said of coming back from older copies: until when their word counts for nothing.
+    restorations: Vec<(Written, u64)>,
+    /// The latest of each that has effect.
+    restored: BTreeMap<DeviceId, u64>,
     stall_keys: Vec<(Written, payload::StallKey)>,
     settlements: Vec<Published>,
     /// Join requests, challenges and refusals by request id.
@@ -135,6 +139,8 @@ impl Views {
             policies: Vec::new(),
             opening_keys: Vec::new(),
             burned: BTreeSet::new(),
+            restorations: Vec::new(),
+            restored: BTreeMap::new(),
             stall_keys: Vec::new(),
             settlements: Vec::new(),
             join_requests: BTreeMap::new(),
@@ -192,6 +198,11 @@ impl Views {
                     return Err(PayloadError::field("burned", "don't ascend, or hold the hub that goes on"));
                 }
                 self.burned.extend(burned);
+                self.dirty = true;
+            }
+            (Lane::CONTROL, Kind::RESTORATION) => {
+                let message: payload::Restoration = payload::decode("restoration", bytes)?;
+                self.restorations.push((written, message.until));
                 self.dirty = true;
             }
             (Lane::CONTROL, Kind::POLICY) => {
@@ -324,6 +335,7 @@ impl Views {
         (self.leaves_waiting, self.coverage) = (waiting, coverage);
         let proofs: Vec<ProofFact> = self.proofs().cloned().collect();
         self.membership = Membership::build(self.root, &self.facts, &proofs, &self.coverage, &BySequence);
+        self.read_restorations();
         self.catalog_dirty |= !planted::is_on(Bug::StaleView);
         true
     }

@@ -157,7 +157,7 @@ fn one_payload(kind: u8, bytes: &[u8]) {
             assert_eq!(payload::encode(&read), bytes);
         }
     }
-    match kind % 18 {
+    match kind % 19 {
         0 => again::<payload::Opening>(bytes),
         1 => again::<payload::LowMark>(bytes),
         2 => again::<payload::DayKey>(bytes),
@@ -175,7 +175,8 @@ fn one_payload(kind: u8, bytes: &[u8]) {
         14 => again::<payload::ClosingInput>(bytes),
         15 => again::<payload::Closing>(bytes),
         16 => again::<payload::Succession>(bytes),
-        _ => again::<payload::Standing>(bytes),
+        17 => again::<payload::Standing>(bytes),
+        _ => again::<payload::Restoration>(bytes),
     }
     // The one that has a list of its own order in it.
     if let Ok(read) = payload::decode::<payload::Opening>("opening", bytes)

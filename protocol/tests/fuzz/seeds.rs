@@ -65,6 +65,7 @@ fn each_vector_is_a_seed_of_its_decoder() {
         "Closing",
         "Succession",
         "Standing",
+        "Restoration",
     ];
     for (list, name) in [("accepted", "payload"), ("refused", "refused")] {
         for (number, case) in vectors("payloads")[list].as_array().into_iter().flatten().enumerate() {

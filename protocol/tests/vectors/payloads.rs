@@ -191,6 +191,7 @@ fn accepted() -> Vec<Value> {
         ),
         case!(Kind::ERASURE, "Erasure", payload::Erasure { entry: Some(position(4)) }),
         case!(Kind::SUCCESSION, "Succession", payload::Succession { hub: device(OWNER), burned: vec![device(HUB)] }),
+        case!(Kind::RESTORATION, "Restoration", payload::Restoration { until: 1_780_000_000_000 }),
         case!(
             Kind::PRODUCTS,
             "Products",

@@ -2,9 +2,6 @@
 
 use super::dice::Dice;
 
-/// Whether the hub itself may come back from an older copy of its disk.
-const HUB_COMES_BACK: bool = false;
-
 /// A fault, as it strikes once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -115,7 +112,7 @@ impl Kind {
                 }
             }
             // A hub that comes back from an older copy gets its ledger and all sales back from others.
-            Kind::Rollback if HUB_COMES_BACK && dice.chance(25) => 0,
+            Kind::Rollback if dice.chance(25) => 0,
             Kind::Rollback | Kind::Clone | Kind::Battery | Kind::Fork => seller(dice),
             _ => anybody(dice),
         };

@@ -136,6 +136,12 @@ impl Day {
                 EntryKind::OPENING_KEY,
                 encode_payload(&payload::OpeningKey { public_key: vec![9; 32], recovery: None }),
             ),
+            (
+                now,
+                [0; 8],
+                EntryKind::RESTORATION,
+                encode_payload(&payload::Restoration { until: now + 365 * 86_400_000 }),
+            ),
             (now, [0; 8], EntryKind::CERTIFICATE, vec![0xff; 40]),
             (now, [0; 8], EntryKind(40_000 + u32::try_from(dice.between(0, 99)).unwrap_or(0)), vec![1, 2, 3]),
         ];

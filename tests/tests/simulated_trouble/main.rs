@@ -11,6 +11,7 @@ mod lives;
 mod opening_keys;
 mod pages;
 mod recovery;
+mod restored;
 mod revoked;
 mod strangers;
 

@@ -32,19 +32,24 @@ impl<S: Store> Engine<S> {
         // which it had when it handed it over.
         let by_hub = self.views.membership.role(&acknowledgement.hub) == Some(Role::Hub);
         let by_hub = by_hub && acknowledgement.hub != log.author;
-        let burned = self.views.is_burned(&acknowledgement.hub);
+        let taken_back = self.is_taken_back(&acknowledgement);
         let holds = by_hub && acknowledgement.verify(&market.id).is_ok() || planted::is_on(Bug::UnsignedWord);
-        if !(newer || burned) || !holds {
+        if !(newer || taken_back) || !holds {
             return;
         }
-        if burned {
+        if taken_back {
             // It says what there was, and frees nothing.
             return self.keep_had(session, acknowledgement);
+        }
+        if acknowledgement.hub == self.device.id() && session.is_some() {
+            // Nobody knows better what this hub has; but its disk may be an older copy.
+            return self.own_word_came(&acknowledgement);
         }
         let id = self.logs.id(&log);
         let key = [b"a".as_slice(), id.as_bytes()].concat();
         self.overlay.put(Table::Custody, key, message.encode_to_vec());
         self.custody.received.insert(log, acknowledgement);
+        self.made_good(&log);
         if log.author == self.device.id() {
             self.received_changed(&log);
             if log.lane == Lane::LEDGER {
@@ -76,7 +81,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn tell(&mut self, session: SessionId, log: LogName, time: u64, message: wire::Acknowledgement) {
+    pub(super) fn tell(&mut self, session: SessionId, log: LogName, time: u64, message: wire::Acknowledgement) {
         let told = self.custody.told.entry((session, log)).or_insert(0);
         if *told >= time {
             return;
@@ -201,7 +206,8 @@ impl<S: Store> Engine<S> {
         let time = self.time();
         let known = self.custody.received.get(&log);
         if known.is_none_or(|known| known.intervals != intervals) {
-            let time = time.max(known.map_or(0, |known| known.time + 1));
+            let after = known.map_or(0, |known| known.time.saturating_add(1));
+            let time = time.max(after).max(self.views.restored_until(&self.device.id()));
             let acknowledgement = Acknowledgement::sign(&self.device, &market.id, log, intervals, time);
             self.acknowledged(None, &acknowledgement.to_wire());
         }

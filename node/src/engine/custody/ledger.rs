@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use stallmesh_protocol::acknowledgement::Acknowledgement;
 use stallmesh_protocol::certificate::{Role, Scope};
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::replica::{LaneProgress, SessionId};
@@ -27,6 +28,10 @@ const OFFERED_MS: u64 = 60_000;
 const OFFERS_MS: u64 = 2_000;
 /// Logs that are remembered as offered on one session: more than a market's season has, at two starts a day.
 const OFFERED_MAX: usize = 20_000;
+
+/// Newest words of a hub that a neighbour tells it after its start: if its disk is an older copy, it doesn't know the
+/// last of them.
+const OWN_WORDS_MAX: usize = 64;
 
 /// What a peer offered of a log.
 #[derive(Clone, Debug)]
@@ -80,10 +85,16 @@ impl<S: Store> Engine<S> {
 
     /// What a hub in a new incarnation is offered once: it may have been restored from an older copy, and nobody would
     /// bring it again what it has signed for.
-    pub(super) fn offers_to_hub(&mut self, peer: DeviceId, incarnation: Incarnation) -> Vec<(LogName, Vec<Interval>)> {
+    pub(super) fn offers_to_hub(
+        &mut self,
+        session: SessionId,
+        peer: DeviceId,
+        incarnation: Incarnation,
+    ) -> Vec<(LogName, Vec<Interval>)> {
         if !self.is_hub_device(&peer) || self.custody.offered_to.insert(peer, incarnation) == Some(incarnation) {
             return Vec::new();
         }
+        self.tell_own_words(session, peer);
         let received = |name: &LogName, runs: &[Run]| -> Vec<Interval> {
             runs.iter().filter(|run| !self.received_of(name, run).is_empty()).map(Run::interval).collect()
         };
@@ -92,6 +103,19 @@ impl<S: Store> Engine<S> {
             .map(|(name, record)| (*name, received(name, &record.runs)))
             .filter(|(_, intervals)| !intervals.is_empty())
             .collect()
+    }
+
+    /// What a hub in a new incarnation is told of its own newest words: its disk may be an older copy, which doesn't know
+    /// them.
+    pub(super) fn tell_own_words(&mut self, session: SessionId, hub: DeviceId) {
+        let of_hub = self.custody.received.values().filter(|received| received.hub == hub);
+        let mut words: Vec<(u64, LogName)> = of_hub.map(|received| (received.time, received.log)).collect();
+        words.sort_by(|one, next| next.cmp(one));
+        for (time, log) in words.into_iter().take(OWN_WORDS_MAX) {
+            if let Some(message) = self.custody.received.get(&log).map(Acknowledgement::to_wire) {
+                self.tell(session, log, time, message);
+            }
+        }
     }
 
     /// A peer offers what it holds of this device's own entries, or for the hub.

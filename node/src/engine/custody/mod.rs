@@ -480,7 +480,7 @@ impl<S: Store> Engine<S> {
             .collect();
         self.tell_had(session);
         if let Some(incarnation) = self.custody.holders.get(&peer).copied() {
-            offers.extend(self.offers_to_hub(peer, incarnation));
+            offers.extend(self.offers_to_hub(session, peer, incarnation));
         }
         if let Some(replica) = &mut self.replica {
             if !offers.is_empty() {

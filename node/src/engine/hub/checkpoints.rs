@@ -63,6 +63,7 @@ impl<S: Store> Engine<S> {
             self.checkpoint_at = None;
             if self.is_hub() {
                 self.recovery_tick();
+                self.restoration_tick();
                 self.checkpoint();
                 self.release_closed();
                 self.hand_over_unreleased();

@@ -9,6 +9,7 @@ mod read_keys;
 mod recompute;
 mod recovery;
 mod renewal;
+mod restoration;
 mod settlement;
 mod standing;
 mod statements;
@@ -82,7 +83,7 @@ impl<S: Store> Engine<S> {
         self.ensure_stall_key();
         self.fetch_statements();
         self.read_statements();
-        self.forget_word_of_burned();
+        self.forget_word_taken_back();
         if self.is_hub() {
             self.inherit_opening_keys();
             self.release_closed();

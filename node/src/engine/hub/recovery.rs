@@ -42,8 +42,10 @@ pub(crate) struct Recovery {
     fence: u64,
     /// It has met nobody yet.
     waiting: bool,
-    /// What burned hubs said that they had.
+    /// What hubs said that they had, and have no more.
     had: BTreeMap<(LogName, DeviceId), Acknowledgement>,
+    /// Until when this hub's own word counts for nothing, as far as it knows: see `restoration`.
+    pub(super) lost_until: u64,
 }
 
 impl Recovery {
@@ -123,14 +125,14 @@ impl<S: Store> Engine<S> {
         self.links.values().any(|link| link.greeted && link.peer != own && self.is_in_step_with(&link.peer))
     }
 
-    /// What hubs acknowledged that are gone now counts as received no more: it is handed over again.
-    pub(crate) fn forget_word_of_burned(&mut self) {
-        if !self.views.is_anybody_burned() {
+    /// What hubs acknowledged that are gone now, or have come back without it, counts as received no more: it is handed
+    /// over again.
+    pub(crate) fn forget_word_taken_back(&mut self) {
+        if !self.views.is_word_taken_back() {
             return;
         }
-        let burned = |acknowledgement: &Acknowledgement| self.views.is_burned(&acknowledgement.hub);
         let forgotten: Vec<Acknowledgement> =
-            self.custody.received.values().filter(|received| burned(received)).cloned().collect();
+            self.custody.received.values().filter(|received| self.is_taken_back(received)).cloned().collect();
         for acknowledgement in forgotten {
             let log = acknowledgement.log;
             self.overlay.delete(Table::Custody, [b"a".as_slice(), self.logs.id(&log).as_bytes()].concat());
@@ -139,11 +141,12 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// A burned hub's word on what it had: kept, and told to everybody, for the hub that goes on must learn what it lacks.
+    /// A hub's word on what it had and has no more: kept until a hub has it, and told to everybody, for the hub that goes
+    /// on must learn what it lacks.
     pub(crate) fn keep_had(&mut self, session: Option<SessionId>, had: Acknowledgement) {
         use prost::Message;
         let known = self.recovery.had.get(&(had.log, had.hub));
-        let news = known.is_none_or(|known| known.time < had.time);
+        let news = known.is_none_or(|known| known.time < had.time) && !self.is_received_again(&had);
         if !news || (known.is_none() && self.recovery.had.len() >= HAD_MAX) {
             return;
         }
@@ -166,7 +169,31 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Tells a neighbour what burned hubs had.
+    /// Whether a hub whose word counts has all of what another, or it itself before, said that it had.
+    fn is_received_again(&self, had: &Acknowledgement) -> bool {
+        let ranges = |word: &Acknowledgement| -> Vec<(u64, u64)> {
+            word.intervals.iter().map(|interval| (interval.from, interval.to)).collect()
+        };
+        let received = self.custody.received.get(&had.log);
+        received.is_some_and(|received| crate::engine::custody::without(&ranges(had), &ranges(received)).is_empty())
+    }
+
+    /// A hub has said what it has of a log: what it makes good is missed no longer.
+    pub(crate) fn made_good(&mut self, log: &LogName) {
+        let of_log = self.recovery.had.range((*log, DeviceId::from_bytes([0; 32]))..);
+        let made_good: Vec<DeviceId> = of_log
+            .take_while(|((of, _), _)| of == log)
+            .filter(|(_, had)| self.is_received_again(had))
+            .map(|((_, hub), _)| *hub)
+            .collect();
+        for hub in made_good {
+            self.recovery.had.remove(&(*log, hub));
+            let id = self.logs.id(log);
+            self.overlay.delete(Table::Custody, [b"h".as_slice(), id.as_bytes(), hub.as_bytes()].concat());
+        }
+    }
+
+    /// Tells a neighbour what hubs had that have it no more.
     pub(crate) fn tell_had(&mut self, session: SessionId) {
         let messages: Vec<wire::Acknowledgement> = self.recovery.had.values().map(Acknowledgement::to_wire).collect();
         if let Some(replica) = &mut self.replica {
@@ -174,7 +201,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Hub: what hubs that are gone had, and nobody has brought here.
+    /// Hub: what hubs that are gone had, or this one before its disk was an older copy, and nobody has brought here.
     pub(crate) fn missing(&self) -> Vec<MissingView> {
         if !self.is_hub() {
             return Vec::new();
@@ -214,9 +241,14 @@ impl<S: Store> Engine<S> {
         let devices: BTreeSet<&str> = missing.iter().map(|log| log.author.as_str()).collect();
         (entries > 0).then(|| {
             format!(
-                "{entries} entries of {} devices were at a hub that is gone, and nobody has brought them here yet: \
+                "{entries} entries of {} devices were at {}, and nobody has brought them here yet: \
                  `stallmesh ledger` names them. What no device holds any more is lost",
-                devices.len()
+                devices.len(),
+                if self.views.is_anybody_burned() {
+                    "a hub that is gone"
+                } else {
+                    "this hub before it came back from an older copy of its disk"
+                }
             )
         })
     }

@@ -55,6 +55,28 @@ impl Views {
         !self.burned.is_empty()
     }
 
+    /// Whether there may be acknowledgements that count for nothing any more.
+    pub(crate) fn is_word_taken_back(&self) -> bool {
+        !self.burned.is_empty() || !self.restored.is_empty()
+    }
+
+    /// Milliseconds since 1970 before which a hub's acknowledgements count for nothing; 0 where all of them count.
+    pub(crate) fn restored_until(&self, hub: &DeviceId) -> u64 {
+        self.restored.get(hub).copied().unwrap_or(0)
+    }
+
+    /// Reads anew what hubs have said of coming back from older copies.
+    pub(super) fn read_restorations(&mut self) {
+        let mut restored = BTreeMap::new();
+        for (written, until) in &self.restorations {
+            if self.permits(written, Scope::SETTLE).is_ok() {
+                let latest = restored.entry(written.at.log.author).or_insert(0);
+                *latest = (*until).max(*latest);
+            }
+        }
+        self.restored = restored;
+    }
+
     /// Who wrote the newest checkpoint.
     pub(crate) fn newest_checkpoint_by(&self) -> Option<DeviceId> {
         let (_, hash) = self.coverage.latest()?;
