@@ -143,7 +143,7 @@ impl<S: Store> Engine<S> {
                 words.iter().all(|word| text.contains(word.as_str()))
             })
             .take(limit)
-            .map(|(name, product)| product_view(name, product))
+            .map(|(name, product)| product_view(name, &product))
             .collect()
     }
 
@@ -197,7 +197,7 @@ impl<S: Store> Engine<S> {
         let known = |sku: &str| offered.and_then(|offered| offered.get(sku));
         let changed: Vec<&ProductView> = products
             .iter()
-            .filter(|product| known(&product.sku).is_none_or(|known| **known != to_product(product)))
+            .filter(|product| known(&product.sku).is_none_or(|known| known != to_product(product)))
             .collect();
         for chunk in changed.chunks(PRODUCTS_PER_ENTRY) {
             let skus: BTreeSet<&str> = chunk.iter().map(|product| product.sku.as_str()).collect();

@@ -1,11 +1,13 @@
 //! What all stalls offer: a view of the product entries that are held.
 //!
-//! Products are kept once, as their entries have them; the view points at them. It is built anew only where something
-//! that it depends on has changed: an entry, whether an author may publish, or which of two rivals comes first.
+//! Products are kept once, encoded as their entries have them: a tenth of what they take as structures, and a sale reads
+//! few of them. The view points at them. It is built anew only where something that it depends on has changed: an entry,
+//! whether an author may publish, or which of two rivals comes first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use prost::Message;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::payload::{self, Product};
 use stallmesh_protocol::planted::{self, Bug};
@@ -13,11 +15,39 @@ use stallmesh_protocol::{DeviceId, Hash};
 
 use super::views::Written;
 
+/// The key of a product's first field, its SKU, on the wire: field 1, bytes.
+const SKU_KEY: u8 = 0x0a;
+
+/// A product as it is encoded.
+#[derive(Clone, Debug)]
+struct Packed {
+    bytes: Arc<[u8]>,
+    withdrawn: bool,
+}
+
+impl Packed {
+    fn new(product: &Product) -> Self {
+        Packed { bytes: product.encode_to_vec().into(), withdrawn: product.withdrawn }
+    }
+
+    fn sku(&self) -> &str {
+        let Some((&SKU_KEY, rest)) = self.bytes.split_first() else { return "" };
+        let Ok(length) = prost::decode_length_delimiter(rest) else { return "" };
+        let text = rest.get(prost::length_delimiter_len(length)..).and_then(|text| text.get(..length));
+        text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+
+    fn product(&self) -> Product {
+        // It was encoded here.
+        Product::decode(&*self.bytes).unwrap_or_default()
+    }
+}
+
 /// One entry that offers products.
 #[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) written: Written,
-    products: Vec<Arc<Product>>,
+    products: Vec<Packed>,
     replaces: Vec<Hash>,
 }
 
@@ -33,22 +63,24 @@ pub(crate) struct Judgement {
 /// One stall's part.
 #[derive(Debug, Default)]
 pub(crate) struct StallCatalog {
-    products: BTreeMap<String, Arc<Product>>,
+    /// By SKU.
+    products: Vec<Packed>,
     /// First 8 bytes of a hash over the entries that make it up: what a sale cites.
     version: [u8; 8],
 }
 
 impl StallCatalog {
-    pub(crate) fn get(&self, sku: &str) -> Option<&Arc<Product>> {
-        self.products.get(sku)
+    pub(crate) fn get(&self, sku: &str) -> Option<Product> {
+        let at = self.products.binary_search_by(|product| product.sku().cmp(sku)).ok()?;
+        self.products.get(at).map(Packed::product)
     }
 
     pub(crate) fn version(&self) -> [u8; 8] {
         self.version
     }
 
-    pub(crate) fn products(&self) -> impl ExactSizeIterator<Item = &Arc<Product>> {
-        self.products.values()
+    pub(crate) fn products(&self) -> impl ExactSizeIterator<Item = Product> {
+        self.products.iter().map(Packed::product)
     }
 }
 
@@ -69,7 +101,7 @@ impl Catalog {
     pub(crate) fn insert(&mut self, written: Written, message: payload::Products) {
         let offer = Offer {
             written,
-            products: message.products.into_iter().map(Arc::new).collect(),
+            products: message.products.iter().map(Packed::new).collect(),
             replaces: message.replaces.iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()).collect(),
         };
         self.offers.entry(written.at.log.author).or_default().push(offer);
@@ -98,38 +130,44 @@ impl Catalog {
     }
 
     fn build(&mut self, judged: &[Judgement]) {
-        type Candidate<'a> = ((u64, Hash), &'a Arc<Product>);
-        let mut candidates: BTreeMap<(&str, &str), Vec<Candidate<'_>>> = BTreeMap::new();
+        /// One offer of one product: stall, SKU, rank.
+        type Candidate<'a> = (&'a str, &'a str, (u64, Hash), &'a Packed);
+        let mut candidates: Vec<Candidate<'_>> = Vec::new();
         let mut replaced: BTreeMap<(&str, &str), BTreeSet<Hash>> = BTreeMap::new();
         for (offer, judgement) in self.offers.values().flatten().zip(judged) {
             let Some(stall) = &judgement.stall else { continue };
             for product in &offer.products {
-                let key = (stall.as_str(), product.sku.as_str());
-                candidates.entry(key).or_default().push(((judgement.covered, offer.written.at.hash), product));
+                let rank = (judgement.covered, offer.written.at.hash);
+                candidates.push((stall, product.sku(), rank, product));
                 if !offer.replaces.is_empty() {
-                    replaced.entry(key).or_default().extend(&offer.replaces);
+                    replaced.entry((stall, product.sku())).or_default().extend(&offer.replaces);
                 }
             }
         }
+        candidates.sort_by_key(|(stall, sku, ..)| (*stall, *sku));
         let mut rivals = BTreeSet::new();
         let mut stalls: BTreeMap<String, (StallCatalog, BTreeSet<Hash>)> = BTreeMap::new();
-        for (key, mut offered) in candidates {
-            offered.retain(|((_, hash), _)| replaced.get(&key).is_none_or(|replaced| !replaced.contains(hash)));
-            if offered.len() > 1 {
-                rivals.extend(offered.iter().map(|((_, hash), _)| *hash));
+        for offered in candidates.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
+            let Some((stall, sku, ..)) = offered.first().copied() else { continue };
+            let replaced = replaced.get(&(stall, sku));
+            let left = || {
+                offered.iter().filter(|(_, _, (_, hash), _)| replaced.is_none_or(|replaced| !replaced.contains(hash)))
+            };
+            if left().count() > 1 {
+                rivals.extend(left().map(|(_, _, (_, hash), _)| *hash));
             }
             let counts = match planted::is_on(Bug::FirstComes) {
-                true => offered.into_iter().next(),
-                false => offered.into_iter().max_by_key(|(rank, _)| *rank),
+                true => left().next(),
+                false => left().max_by_key(|(_, _, rank, _)| *rank),
             };
-            let Some(((_, hash), product)) = counts else { continue };
-            if !stalls.contains_key(key.0) {
-                stalls.insert(key.0.to_owned(), Default::default());
+            let Some((_, _, (_, hash), product)) = counts else { continue };
+            if !stalls.contains_key(stall) {
+                stalls.insert(stall.to_owned(), Default::default());
             }
-            if let Some((stall, entries)) = stalls.get_mut(key.0) {
-                entries.insert(hash);
+            if let Some((stall, entries)) = stalls.get_mut(stall) {
+                entries.insert(*hash);
                 if !product.withdrawn {
-                    stall.products.insert(key.1.to_owned(), product.clone());
+                    stall.products.push((*product).clone());
                 }
             }
         }
@@ -140,6 +178,7 @@ impl Catalog {
                 let hasher = Hasher::new(Domain::CatalogVersion);
                 stall.version =
                     entries.iter().fold(hasher, |hasher, hash| hasher.bytes(hash.as_bytes())).finish().prefix();
+                stall.products.shrink_to_fit();
                 (name, stall)
             })
             .collect();
@@ -159,13 +198,13 @@ impl Catalog {
         let mut hashes: BTreeSet<Hash> = BTreeSet::new();
         let mut replaced: BTreeSet<Hash> = BTreeSet::new();
         for (offer, judgement) in self.offers().zip(&self.basis) {
-            let offers_any = || offer.products.iter().any(|product| skus.contains(product.sku.as_str()));
+            let offers_any = || offer.products.iter().any(|product| skus.contains(product.sku()));
             if judgement.stall.as_deref() != Some(stall) || !offers_any() {
                 continue;
             }
             hashes.insert(offer.written.at.hash);
             // A replaced entry needs no second mention where the new one names all of its products.
-            if offer.products.iter().all(|product| skus.contains(product.sku.as_str())) {
+            if offer.products.iter().all(|product| skus.contains(product.sku())) {
                 replaced.extend(&offer.replaces);
             }
         }
@@ -200,6 +239,32 @@ mod tests {
             products: vec![Product { sku: "MUG".into(), name: "Mug".into(), price, ..Product::default() }],
             replaces: replaces.iter().map(|hash| vec![*hash; 32]).collect(),
         }
+    }
+
+    #[test]
+    fn a_product_is_found_by_its_sku_as_it_was_offered() {
+        let mut catalog = Catalog::default();
+        let skus = ["", "A", "ÄÖÜ", "B", &"long".repeat(100)];
+        let offered = |sku: &str, withdrawn| Product {
+            sku: sku.into(),
+            name: format!("a {sku}"),
+            price: 7,
+            taxes: vec!["food".into()],
+            withdrawn,
+            ..Product::default()
+        };
+        for (number, sku) in skus.into_iter().enumerate() {
+            let products = vec![offered(sku, false), offered(&format!("gone {sku}"), true)];
+            catalog.insert(written(1, number as u8 + 1), payload::Products { products, replaces: Vec::new() });
+        }
+        catalog.refresh(judged(|_| 0));
+        let stall = catalog.stall("pots").unwrap();
+        assert_eq!(stall.products().len(), skus.len());
+        for sku in skus {
+            assert_eq!(stall.get(sku), Some(offered(sku, false)));
+            assert_eq!(stall.get(&format!("gone {sku}")), None);
+        }
+        assert_eq!(stall.get("C"), None);
     }
 
     fn judged(covered: impl Fn(u8) -> u64) -> impl Fn(&Written) -> Judgement {

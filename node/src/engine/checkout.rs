@@ -155,7 +155,7 @@ impl<S: Store> Engine<S> {
                     format!("lines[{index}].sku: `{}` is not in this stall's catalog", line.sku),
                 ));
             };
-            let priced = price_line(index, line, product, &policy)?;
+            let priced = price_line(index, line, &product, &policy)?;
             let add =
                 |sum: u64, amount: u64| sum.checked_add(amount).ok_or(money::MoneyError::Range).map_err(amount_error);
             message.subtotal = add(message.subtotal, priced.gross)?;

@@ -166,6 +166,11 @@ impl Day {
         match self.simulation.ask(device, Request::RecordSale(order.clone())) {
             Answer::Sale(sale) => {
                 self.acknowledged(device, &sale)?;
+                if let Some(writes) = self.truth.devices[device].cut_at_sale.take()
+                    && let Some(medium) = self.simulation.nodes[device].disk.medium()
+                {
+                    medium.cut_after(writes);
+                }
                 if again {
                     self.reached.insert(Rare::AskedTwice);
                     let second = self.simulation.ask(device, Request::RecordSale(order));

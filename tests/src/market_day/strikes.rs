@@ -34,7 +34,12 @@ impl Day {
             }
             Kind::PowerCut | Kind::SecondCut if self.is_up(device) => {
                 let Some(medium) = self.simulation.nodes[device].disk.medium() else { return };
-                medium.cut_after(strength);
+                if dice.chance(50) {
+                    // What was acknowledged a moment before is what must be there.
+                    self.truth.devices[device].cut_at_sale = Some(dice.magnitude(1, 40));
+                } else {
+                    medium.cut_after(strength);
+                }
                 if fault.kind == Kind::SecondCut {
                     self.truth.devices[device].cut_again = Some(dice.magnitude(1, 60));
                 }

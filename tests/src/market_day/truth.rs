@@ -54,6 +54,8 @@ pub struct Device {
     pub stranger: bool,
     /// What it acknowledged before this moment may be gone from its disk.
     pub lost_before: u64,
+    /// The power goes right after the next sale that is acknowledged: so many writes later.
+    pub cut_at_sale: Option<u64>,
     /// A cut waits for the next start: so many writes.
     pub cut_again: Option<u64>,
     /// An older copy of its disk.
