@@ -235,12 +235,14 @@ impl Uplink {
         let endpoint = self.endpoint.clone();
         loop {
             tokio::select! {
+                // What a command answers was reported before.
+                biased;
+                Some(report) = reports.recv() => self.report(report).await,
                 command = commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => break,
                 },
                 Some(incoming) = endpoint.accept(), if listening => self.accept(incoming),
-                Some(report) = reports.recv() => self.report(report).await,
             }
         }
         self.endpoint.close(VarInt::from_u32(0), b"the node stops");
@@ -314,10 +316,9 @@ impl Uplink {
             (None, Some(purse)) => self.client.config(Arc::new(purse.for_dial(&address))),
             (None, None) => self.client.config_without_tickets(),
             // What was resumed from a ticket would not be checked for being this one.
-            (Some(_), _) => self
-                .identity
-                .client(peer, Arc::new(transport()))
-                .and_then(|client| client.config_without_tickets()),
+            (Some(_), _) => {
+                self.identity.client(peer, Arc::new(transport())).and_then(|client| client.config_without_tickets())
+            }
         };
         let client = client.map_err(|error| error.to_string());
         let (endpoint, purse, reports) = (self.endpoint.clone(), self.purse.clone(), self.reports.clone());
@@ -345,7 +346,11 @@ impl Uplink {
                 self.forget_answers(link);
             }
             Report::Submitting { link, answers } => {
-                self.answers.insert(link, answers);
+                if self.doors.knows(&link) {
+                    self.answers.insert(link, answers);
+                } else {
+                    answers.close();
+                }
             }
             Report::Arrived(arrival) => {
                 let Arrival { connection, peer, from, desk, waiting } = *arrival;
@@ -363,8 +368,7 @@ impl Uplink {
                 let Reached { connection, peer, address, answers } = *reached;
                 let link = self.numbers.next();
                 let desk = Desk::new(link, self.gate.clone(), self.events.clone(), self.reports.clone());
-                let entered =
-                    self.enter(connection, peer, Visitor::Dialled, address.clone(), desk, Vec::new()).await;
+                let entered = self.enter(connection, peer, Visitor::Dialled, address.clone(), desk, Vec::new()).await;
                 if let Err(reason) = entered {
                     return self.emit(LinkEvent::DialFailed { road: Road::Uplink, address, reason }).await;
                 }
@@ -431,7 +435,13 @@ impl Uplink {
         let Some(state) = self.links.get_mut(&link) else { return };
         let queue = state.queues.entry(channel).or_insert_with(|| {
             let queue = FrameQueue::default();
-            tokio::spawn(streams::write_channel(state.connection.clone(), queue.clone(), link, channel, self.events.clone()));
+            tokio::spawn(streams::write_channel(
+                state.connection.clone(),
+                queue.clone(),
+                link,
+                channel,
+                self.events.clone(),
+            ));
             queue
         });
         if queue.push(frame).is_err() {

@@ -44,12 +44,7 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn new(
-        link: LinkId,
-        gate: Gate,
-        events: LinkEvents,
-        reports: mpsc::UnboundedSender<Report>,
-    ) -> Self {
+    pub(super) fn new(link: LinkId, gate: Gate, events: LinkEvents, reports: mpsc::UnboundedSender<Report>) -> Self {
         Desk { link, gate, events, reports, submitted: Arc::default() }
     }
 

@@ -218,6 +218,11 @@ pub(crate) struct Market {
 impl Market {
     /// Makes a market and starts its hub.
     pub(crate) fn open(directory: &Path) -> Self {
+        Self::open_with(directory, |_| {})
+    }
+
+    /// The same, with a hub that is set up otherwise.
+    pub(crate) fn open_with(directory: &Path, configure: impl FnOnce(&mut Node)) -> Self {
         let folder = tempfile::Builder::new().prefix("stallmesh-bench-").tempdir_in(directory).expect("a folder");
         let mut hub = Node::new(folder.path().join("hub"));
         let output = Command::new(program())
@@ -228,6 +233,7 @@ impl Market {
             .expect("the program runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         hub.set("STALLMESH_HUB_CHECKPOINT_EVERY_MS", "1000");
+        configure(&mut hub);
         let hub_client = hub.start();
         Market { folder, hub, hub_client }
     }
