@@ -172,9 +172,9 @@ async fn pass(
             while shared.faults(direction).cut {
                 shared.change().await;
             }
-            let rate = shared.faults(direction).rate;
-            if rate > 0 {
-                tokio::time::sleep(Duration::from_nanos(chunk.len() as u64 * 1_000_000_000 / rate)).await;
+            let takes = (chunk.len() as u64 * 1_000_000_000).checked_div(shared.faults(direction).rate);
+            if let Some(takes) = takes {
+                tokio::time::sleep(Duration::from_nanos(takes)).await;
             }
             if to.write_all(&chunk).await.is_err() {
                 return;
