@@ -258,19 +258,24 @@ impl Market {
         node
     }
 
+    /// Lets a running node in, and waits until it knows the market's terms.
+    pub(crate) fn admit(&mut self, name: &str, client: &mut Client) {
+        let invite = self.invite(name);
+        client.ask("POST", "/v1/join", &json!({ "invite": invite }));
+        // A member at once knows its certificate; the market's terms come with the rest of `control`.
+        until("joining", Duration::from_millis(10), || {
+            let control = control_heads(&mut self.hub_client);
+            (is_member(client) && control_heads(client) == control).then_some(())
+        });
+    }
+
     /// A new stall's node that has joined through the hub's address.
     pub(crate) fn joined(&mut self, name: &str, peers: &[String]) -> (Node, Client) {
         let mut peers = peers.to_vec();
         peers.push(self.hub.address());
         let mut node = self.stall(name, &peers);
         let mut client = node.start();
-        let invite = self.invite(name);
-        client.ask("POST", "/v1/join", &json!({ "invite": invite }));
-        // A member at once knows its certificate; the market's terms come with the rest of `control`.
-        until("joining", Duration::from_millis(10), || {
-            let control = control_heads(&mut self.hub_client);
-            (is_member(&mut client) && control_heads(&mut client) == control).then_some(())
-        });
+        self.admit(name, &mut client);
         (node, client)
     }
 }

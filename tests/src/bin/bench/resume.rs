@@ -9,7 +9,7 @@ use stallmesh_tests::proxy::{Faults, UdpProxy};
 
 use crate::Options;
 use crate::figures::{Report, Row, Sample, Target};
-use crate::nodes::{Client, Market, Node, free_port, is_member, products, publish, until};
+use crate::nodes::{Client, Market, Node, free_port, products, publish, until};
 
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Round trips of the way to the hub, in milliseconds.
@@ -28,8 +28,7 @@ impl Stall {
         node.set("STALLMESH_UPLINK_ENABLED", "true");
         node.set("STALLMESH_UPLINK_RESUME", if resume { "true" } else { "false" });
         let mut client = node.start();
-        client.ask("POST", "/v1/join", &json!({ "invite": market.invite(name) }));
-        until("joining", LOOK_EVERY, || is_member(&mut client).then_some(()));
+        market.admit(name, &mut client);
         publish(&mut client, &products(name, 1));
         Stall { _node: node, client, sold: 0 }
     }
