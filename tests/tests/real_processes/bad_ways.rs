@@ -218,6 +218,25 @@ fn after_a_cut_the_first_packet_carries_sales_and_each_is_there_once() {
 }
 
 #[test]
+fn a_hub_that_was_killed_and_is_back_is_noticed_by_its_word_and_not_by_silence() {
+    let (mut market, _proxy) = Market::make_behind(1, |_| {});
+    let mut till = market.node("till");
+    till.set("STALLMESH_MESH_LISTEN", "")
+        .set("STALLMESH_UPLINK_ENABLED", "true")
+        .set("STALLMESH_LOG_FILTER", "stallmesh_node=debug")
+        .start();
+    market.admit(&till, "till");
+    stallmesh_tests::processes::product(&till, "MUG", 1250);
+    market.hub.kill();
+    market.hub.start();
+    sell(&till, "after the kill");
+    market.until_received(1);
+    let log = till.log();
+    let down = log.lines().find(|line| line.contains("link down")).expect("the old link has ended");
+    assert!(down.contains("reset"), "{down}");
+}
+
+#[test]
 fn adv_051_a_revoked_device_that_resumes_gets_nothing_in_ahead_of_its_session() {
     let (market, _proxy) = Market::make_behind(1, |_| {});
     let lost = remote(&market, "lost");
