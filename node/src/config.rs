@@ -70,12 +70,14 @@ pub struct UplinkSection {
     pub listen: Option<SocketAddr>,
     /// On a hub: the most connections.
     pub connections_max: u32,
+    /// Whether connections are resumed after a cut, with sales in the first packet; on a hub: whether nodes may.
+    pub resume: bool,
 }
 
 impl Default for UplinkSection {
     fn default() -> Self {
         // A thousand devices, each with what a flapping network leaves behind of it, at some 40 kB each: 80 MB.
-        UplinkSection { enabled: false, addresses: Vec::new(), listen: None, connections_max: 2_048 }
+        UplinkSection { enabled: false, addresses: Vec::new(), listen: None, connections_max: 2_048, resume: true }
     }
 }
 
@@ -340,6 +342,7 @@ mod tests {
             "degree",
             "connections_max",
             "enabled",
+            "resume",
             "addresses",
             "allow_remote",
             "bytes_max",

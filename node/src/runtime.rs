@@ -30,6 +30,8 @@ const LINK_EVENTS_MAX: usize = 256;
 const REQUESTS_MAX: usize = 1024;
 /// A request that isn't answered in this time has failed for its caller; what it wrote stands.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Over a clean stop of a hub: what nodes resume their connections from.
+const TICKETS_FILE: &str = "uplink.tickets";
 /// The longest sleep of the engine's thread: suspended machines wake up late, not never.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
@@ -240,6 +242,8 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         listen: config.uplink.listen,
         connections_max: config.uplink.connections_max,
         reset_key: Some(reset_key(&seed)),
+        resume: config.uplink.resume,
+        tickets: Some(directory.join(TICKETS_FILE)),
     };
     let uplink = uplink::start(&seed, &uplink_config, numbers, events, uplink_receiver)?;
     phases::reached("shells");

@@ -2,4 +2,5 @@
 
 pub mod market_day;
 pub mod processes;
+pub mod proxy;
 pub mod simulation;

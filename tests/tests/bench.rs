@@ -75,6 +75,14 @@ fn starts_are_measured_phase_by_phase() {
 }
 
 #[test]
+fn resumption_is_measured_beside_a_fresh_handshake() {
+    let rows = quick("resume");
+    for end in ["0 ms round trip, 1 sales: resumed", "200 ms round trip, 10 sales: resumed"] {
+        assert_eq!(row(&rows, end)["baseline"]["name"], "a fresh handshake");
+    }
+}
+
+#[test]
 fn a_quiet_market_is_measured_in_bytes_and_cpu() {
     let rows = quick("idle");
     row(&rows, "bytes on the wire a node, all headers");

@@ -103,7 +103,7 @@ impl Roads {
         let config =
             MeshConfig { listen: Vec::new(), mdns: false, mdns_silence_max: Duration::MAX, connections_max: 16 };
         mesh::start(seed, &config, numbers.clone(), sender.clone(), mesh_commands).map_err(DemoError::failed)?;
-        let config = UplinkConfig { listen: None, connections_max: 16, reset_key: None };
+        let config = UplinkConfig { connections_max: 16, ..UplinkConfig::default() };
         uplink::start(seed, &config, numbers, sender, uplink_commands).map_err(DemoError::failed)?;
         let device = stallmesh_protocol::sign::DeviceKey::from_seed(seed).id();
         Ok(Roads { device, mesh, uplink, events })
@@ -117,7 +117,7 @@ impl Roads {
 
     /// Dials; the link, and who is at the other end.
     async fn dial(&mut self, road: Road, address: &str) -> Result<(LinkId, DeviceId), DemoError> {
-        self.command(road, LinkCommand::Dial { road, address: address.to_owned(), peer: None });
+        self.command(road, LinkCommand::Dial { road, address: address.to_owned(), peer: None, submit: Vec::new() });
         loop {
             match timeout(PATIENCE, self.events.recv()).await {
                 Ok(Some(LinkEvent::Up { link, peer, dialled: true, .. })) => return Ok((link, peer)),

@@ -98,10 +98,7 @@ impl<S: Store> Engine<S> {
         let id = self.logs.id(log);
         match Page::decode(bytes).and_then(|page| page.verify(&id, &log.author)) {
             Ok(verified) => {
-                let missing = verified.iter().any(|(sequence, hash, entry)| {
-                    matches!(entry.payload.part(Part::Personal), Some(PartBody::Erased(_)))
-                        && !self.is_erased(&Position { log: *log, sequence, hash })
-                });
+                let missing = self.lacks_a_part(log, &verified);
                 if missing {
                     // Without an erasure the entry isn't held, and nobody is to blame: its erasure may be on its way.
                     if let Some(replica) = &mut self.replica {
@@ -118,6 +115,14 @@ impl<S: Store> Engine<S> {
                 None
             }
         }
+    }
+
+    /// Whether a personal part is missing without an erasure that is known here: then the entry isn't held.
+    pub(crate) fn lacks_a_part(&self, log: &LogName, verified: &VerifiedPage) -> bool {
+        verified.iter().any(|(sequence, hash, entry)| {
+            matches!(entry.payload.part(Part::Personal), Some(PartBody::Erased(_)))
+                && !self.is_erased(&Position { log: *log, sequence, hash })
+        })
     }
 
     /// Whether pages of this author are taken: it is, or was, a member, or the root.

@@ -56,6 +56,8 @@ impl<S: Store> Engine<S> {
                     self.custody.room_was_made();
                 }
             }
+            LinkEvent::Submitted { link, peer, frame } => self.submitted(link, peer, &frame),
+            LinkEvent::Answered { frame, .. } => self.submission_answered(&frame),
             LinkEvent::Down { link, reason } => self.link_down(link, &reason),
             LinkEvent::Discovered { peer, address } => self.hear_of(peer, address, true),
             LinkEvent::DiscoveryRenewed => self.book.discovery_renewed(),

@@ -409,7 +409,8 @@ impl<S: Store> Engine<S> {
         }
         let uplink = self.dials_hubs();
         for (road, address, peer) in self.book.due(self.now.monotonic_ms, uplink) {
-            self.effects.push(super::Effect::Link(road, LinkCommand::Dial { road, address, peer }));
+            let submit = if road == Road::Uplink { self.submission() } else { Vec::new() };
+            self.effects.push(super::Effect::Link(road, LinkCommand::Dial { road, address, peer, submit }));
         }
     }
 

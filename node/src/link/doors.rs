@@ -114,6 +114,11 @@ impl<K: Copy + Ord, D: Copy + Ord> Doors<K, D> {
         self.knocks.remove(&key);
     }
 
+    /// Whether a handshake or a connection is under way that has this name.
+    pub(crate) fn knows(&self, key: &K) -> bool {
+        self.knocks.contains_key(key) || self.held.contains_key(key)
+    }
+
     /// Handshakes under way.
     pub(crate) fn knocks(&self) -> usize {
         self.knocks.len()

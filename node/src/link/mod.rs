@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use stallmesh_protocol::DeviceId;
 
 pub(crate) use self::doors::{Doors, NoRoom, Place, Visitor};
-pub(crate) use self::streams::{FrameQueue, read_frames, write_frames};
+pub(crate) use self::streams::{FrameQueue, read_frame, read_frames, write_frames};
 
 /// Names a link for the life of the process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +103,23 @@ pub enum LinkEvent {
         /// Why, for people.
         reason: String,
     },
+    /// A device hands sealed entries in, maybe before its handshake has ended: then `link` isn't up yet, may never be, and
+    /// the frame may be a repeated one. What it says must do nothing when it is said twice.
+    Submitted {
+        /// Names the connection, for [`LinkCommand::Answer`].
+        link: LinkId,
+        /// The device whose connection it is.
+        peer: DeviceId,
+        /// The frame without its length prefix.
+        frame: Vec<u8>,
+    },
+    /// An answer to what a dial had submitted.
+    Answered {
+        /// The device at the other end.
+        peer: DeviceId,
+        /// The frame without its length prefix.
+        frame: Vec<u8>,
+    },
     /// mDNS has seen a device. A hint: nothing is known of it until a link is up.
     Discovered {
         /// The device that the advert names.
@@ -141,6 +158,16 @@ pub enum LinkCommand {
         address: String,
         /// Whom to expect; any other key is a failed dial. None: whoever answers.
         peer: Option<DeviceId>,
+        /// Frames that go with the first packets where the other end allows that, else as soon as the handshake has
+        /// ended, on [`Road::Uplink`] alone. Whether they arrive is only known by an answer; they may arrive twice.
+        submit: Vec<Vec<u8>>,
+    },
+    /// Answer what was submitted on a connection.
+    Answer {
+        /// As [`LinkEvent::Submitted`] named it.
+        link: LinkId,
+        /// The frame without a length prefix.
+        frame: Vec<u8>,
     },
     /// Send a frame. Frames of one channel arrive in order; the engine bounds what is under way by
     /// [`LinkEvent::Sent`].

@@ -101,6 +101,39 @@ pub(crate) async fn write_frames(
     stream.shutdown().await
 }
 
+/// Reads one frame; none where the stream ends before it, and why the link must end where it breaks the rules.
+pub(crate) async fn read_frame(
+    mut stream: impl AsyncRead + Unpin,
+    bytes_max: usize,
+) -> Result<Option<Vec<u8>>, String> {
+    let mut prefix = [0; 4];
+    // Between two frames a stream may end.
+    if stream.read_exact(&mut prefix[..1]).await.is_err() {
+        return Ok(None);
+    }
+    let rest = async {
+        stream.read_exact(&mut prefix[1..]).await.map_err(|error| error.to_string())?;
+        let length = u32::from_be_bytes(prefix) as usize;
+        if length == 0 {
+            return Err("E_EMPTY: an empty frame".to_owned());
+        }
+        if length > bytes_max {
+            return Err(format!("E_TOO_LARGE: a frame of {length} bytes"));
+        }
+        // Memory grows with what arrives, not with what is claimed.
+        let mut frame = Vec::new();
+        (&mut stream).take(length as u64).read_to_end(&mut frame).await.map_err(|error| error.to_string())?;
+        if frame.len() < length {
+            return Err("E_TRUNCATED: a frame that ends early".to_owned());
+        }
+        Ok(Some(frame))
+    };
+    match timeout(FRAME_DEADLINE, rest).await {
+        Ok(frame) => frame,
+        Err(_) => Err("E_SLOW: a frame that doesn't end".to_owned()),
+    }
+}
+
 /// Reads frames until the stream ends, or breaks the rules: then the reason why the link must end.
 pub(crate) async fn read_frames(
     mut stream: impl AsyncRead + Unpin,
@@ -108,38 +141,12 @@ pub(crate) async fn read_frames(
     channel: Channel,
     events: LinkEvents,
 ) -> Result<(), String> {
-    loop {
-        let mut prefix = [0; 4];
-        match stream.read_exact(&mut prefix[..1]).await {
-            Ok(_) => {}
-            // Between two frames a stream may end.
-            Err(_) => return Ok(()),
-        }
-        let rest = async {
-            stream.read_exact(&mut prefix[1..]).await.map_err(|error| error.to_string())?;
-            let length = u32::from_be_bytes(prefix) as usize;
-            if length == 0 {
-                return Err("E_EMPTY: an empty frame".to_owned());
-            }
-            if length > channel.frame_max() {
-                return Err(format!("E_TOO_LARGE: a frame of {length} bytes"));
-            }
-            // Memory grows with what arrives, not with what is claimed.
-            let mut frame = Vec::new();
-            (&mut stream).take(length as u64).read_to_end(&mut frame).await.map_err(|error| error.to_string())?;
-            if frame.len() < length {
-                return Err("E_TRUNCATED: a frame that ends early".to_owned());
-            }
-            Ok(frame)
-        };
-        let frame = match timeout(FRAME_DEADLINE, rest).await {
-            Ok(frame) => frame?,
-            Err(_) => return Err("E_SLOW: a frame that doesn't end".to_owned()),
-        };
+    while let Some(frame) = read_frame(&mut stream, channel.frame_max()).await? {
         if events.send(LinkEvent::Frame { link, channel, frame }).await.is_err() {
-            return Ok(());
+            break;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]

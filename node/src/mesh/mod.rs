@@ -242,6 +242,8 @@ impl Mesh {
                     self.swarm.behaviour_mut().gate.admitted(peer);
                 }
             }
+            // Nobody submits on this road.
+            LinkCommand::Answer { .. } => {}
         }
     }
 

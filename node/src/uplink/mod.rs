@@ -5,22 +5,35 @@
 //! byte names it; the accepting side answers with one byte once it takes it, and only then frames flow. Each side writes
 //! on streams that it opened itself.
 //!
-//! Early data (0-RTT) is off.
+//! One more stream, to hand sealed entries in, needs no answer before its frames: a node opens it with its first packet,
+//! as early data (0-RTT), where the hub has given it a ticket, and else as soon as the handshake has ended. Nothing else
+//! travels early, and before the handshake has ended nobody counts as here: a first flight may be somebody's copy.
 
+mod arrivals;
+mod dials;
+mod purse;
+mod streams;
+mod tickets;
 mod tls;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use quinn::{Connection, Endpoint, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::{Connection, Endpoint, IdleTimeout, TransportConfig, VarInt};
 use stallmesh_protocol::DeviceId;
 use tokio::sync::mpsc;
 
+use self::arrivals::Arrival;
+use self::dials::Reached;
+use self::purse::Purse;
+use self::streams::Desk;
+use self::tickets::{Counter, Tickets};
 use crate::link::{
     Admission, Channel, Doors, FrameQueue, LinkCommand, LinkEvent, LinkEvents, LinkId, LinkNumbers, NoRoom, Place,
-    Road, Visitor, read_frames, write_frames,
+    Road, Visitor,
 };
 
 /// Nothing was heard for so long: the path is gone.
@@ -31,16 +44,13 @@ const KEEP_ALIVE: Duration = Duration::from_secs(3);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long the end waits for its last packets to leave.
 const GOODBYE_MAX: Duration = Duration::from_millis(100);
-/// A peer that hasn't admitted us yet resets the stream; it is opened again after this time, then less often.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 /// With more handshakes under way, or more connections, than this, an address must prove itself first: that costs it a
 /// round trip, and this side nothing that it would have to remember.
 const TRUSTING_HANDSHAKES: usize = 16;
 const TRUSTING_CONNECTIONS: usize = 64;
 
 /// What the uplink is configured with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct UplinkConfig {
     /// A hub listens here (UDP).
     pub listen: Option<SocketAddr>,
@@ -48,6 +58,10 @@ pub struct UplinkConfig {
     pub connections_max: u32,
     /// 64 secret bytes that stay the same over restarts: a node then notices a restarted hub at once.
     pub reset_key: Option<[u8; 64]>,
+    /// Whether to resume earlier connections, and to let others resume theirs: sales then go with the first packet.
+    pub resume: bool,
+    /// A hub keeps over a clean stop here what others resume from.
+    pub tickets: Option<PathBuf>,
 }
 
 /// Why the uplink could not start.
@@ -81,22 +95,18 @@ struct LinkState {
 
 enum Report {
     /// Somebody is connected here.
-    Arrived {
-        link: LinkId,
-        connection: Connection,
-        peer: DeviceId,
-        from: SocketAddr,
-    },
+    Arrived(Box<Arrival>),
     /// Somebody's handshake came to nothing.
     Missed {
         link: LinkId,
     },
-    /// What was dialled is connected.
-    Reached {
-        connection: Connection,
-        peer: DeviceId,
-        address: String,
+    /// Somebody hands entries in; answers go there.
+    Submitting {
+        link: LinkId,
+        answers: FrameQueue,
     },
+    /// What was dialled is connected.
+    Reached(Box<Reached>),
     Failed {
         address: String,
         reason: String,
@@ -109,13 +119,21 @@ enum Report {
 
 struct Uplink {
     endpoint: Endpoint,
-    client: quinn::ClientConfig,
     identity: tls::Identity,
+    client: tls::Client,
+    /// What it resumes from; none where it doesn't.
+    purse: Option<Arc<Purse>>,
+    server: Option<tls::Server>,
+    /// What others resume from; none where they don't.
+    tickets: Option<Arc<Tickets>>,
+    tickets_file: Option<PathBuf>,
     events: LinkEvents,
     numbers: LinkNumbers,
     gate: Gate,
     doors: Doors<LinkId, DeviceId>,
     links: HashMap<LinkId, LinkState>,
+    /// Answers to whoever hands entries in.
+    answers: HashMap<LinkId, FrameQueue>,
     reports: mpsc::UnboundedSender<Report>,
 }
 
@@ -138,14 +156,14 @@ pub fn start(
     let text = |error: &dyn std::fmt::Display| UplinkError(error.to_string());
     let identity = tls::Identity::new(seed).map_err(|error| text(&error))?;
     let transport = Arc::new(transport());
-    let client = identity.client_config(None, transport.clone()).map_err(|error| text(&error))?;
+    let client = identity.client(None, transport.clone()).map_err(|error| text(&error))?;
     let mut endpoint_config = quinn::EndpointConfig::default();
     let server = match config.listen {
         Some(_) => {
             if let Some(key) = &config.reset_key {
                 endpoint_config = tls::endpoint_config(key);
             }
-            Some(identity.server_config(transport).map_err(|error| text(&error))?)
+            Some(identity.server(transport).map_err(|error| text(&error))?)
         }
         None => None,
     };
@@ -154,17 +172,28 @@ pub fn start(
         .map_err(|error| UplinkError(format!("UDP address {address} can't be listened on: {error}")))?;
     let runtime = quinn::default_runtime().ok_or_else(|| UplinkError("no tokio runtime".into()))?;
     let listening = config.listen.is_some();
-    let endpoint = Endpoint::new(endpoint_config, server, socket, runtime).map_err(|error| text(&error))?;
+    let quic = server.as_ref().map(|server| server.quic.clone());
+    // Read, and so deleted, before the first packet can come.
+    let tickets = (config.resume && listening).then(|| match &config.tickets {
+        Some(file) => Tickets::load(file),
+        None => Tickets::default(),
+    });
+    let endpoint = Endpoint::new(endpoint_config, quic, socket, runtime).map_err(|error| text(&error))?;
     let (reports, report_receiver) = mpsc::unbounded_channel();
     let uplink = Uplink {
         endpoint,
-        client,
         identity,
+        client,
+        purse: config.resume.then(Arc::default),
+        server,
+        tickets: tickets.map(Arc::new),
+        tickets_file: config.tickets.clone(),
         events,
         numbers,
         gate: Gate::default(),
         doors: Doors::new(usize::try_from(config.connections_max).unwrap_or(usize::MAX)),
         links: HashMap::new(),
+        answers: HashMap::new(),
         reports,
     };
     Ok(tokio::spawn(uplink.run(commands, report_receiver, listening)))
@@ -206,17 +235,25 @@ impl Uplink {
         let endpoint = self.endpoint.clone();
         loop {
             tokio::select! {
+                // What a command answers was reported before.
+                biased;
+                Some(report) = reports.recv() => self.report(report).await,
                 command = commands.recv() => match command {
                     Some(command) => self.command(command),
                     None => break,
                 },
                 Some(incoming) = endpoint.accept(), if listening => self.accept(incoming),
-                Some(report) = reports.recv() => self.report(report).await,
             }
         }
         self.endpoint.close(VarInt::from_u32(0), b"the node stops");
         for state in self.links.values() {
             state.queues.values().for_each(FrameQueue::close);
+        }
+        self.answers.values().for_each(FrameQueue::close);
+        if let (Some(tickets), Some(file)) = (&self.tickets, &self.tickets_file)
+            && let Err(error) = tickets.close_into(file)
+        {
+            tracing::warn!(file = %file.display(), %error, "nobody will resume a connection after this stop");
         }
         // Until peers were told, or it can't be helped.
         let _ = tokio::time::timeout(GOODBYE_MAX, self.endpoint.wait_idle()).await;
@@ -238,22 +275,24 @@ impl Uplink {
         if self.doors.knock(link, Place::of(Some(from.ip()))).is_err() {
             return incoming.refuse();
         }
-        let reports = self.reports.clone();
-        tokio::spawn(async move {
-            let report = match tokio::time::timeout(HANDSHAKE, incoming).await {
-                Ok(Ok(connection)) => match tls::peer(&connection) {
-                    Some(peer) => Report::Arrived { link, connection, peer, from },
-                    None => Report::Missed { link },
-                },
-                Ok(Err(_)) | Err(_) => Report::Missed { link },
-            };
-            let _ = reports.send(report);
-        });
+        let counter = self.tickets.as_ref().map(|tickets| Arc::new(Counter::new(tickets.clone())));
+        let config = match (&counter, &self.server) {
+            (Some(counter), Some(server)) => server.config(counter.clone()).map(Arc::new).ok(),
+            _ => None,
+        };
+        let desk = Desk::new(link, self.gate.clone(), self.events.clone(), self.reports.clone());
+        tokio::spawn(arrivals::receive(incoming, config, counter, desk, from));
     }
 
     fn command(&mut self, command: LinkCommand) {
         match command {
-            LinkCommand::Dial { address, peer, .. } => self.dial(address, peer),
+            LinkCommand::Dial { address, peer, submit, .. } => self.dial(address, peer, submit),
+            LinkCommand::Answer { link, frame } => {
+                if let Some(answers) = self.answers.get(&link) {
+                    // Whoever takes no answers gets none.
+                    let _ = answers.push(frame);
+                }
+            }
             LinkCommand::Send { link, channel, frame } => self.send(link, channel, frame),
             LinkCommand::Close { link, reason } => {
                 if let Some(state) = self.links.get(&link) {
@@ -265,35 +304,33 @@ impl Uplink {
                 self.gate.set(device, member);
                 if member {
                     self.doors.admitted(&device, Instant::now());
+                } else if let Some(tickets) = &self.tickets {
+                    tickets.forget(&device);
                 }
             }
         }
     }
 
-    fn dial(&self, address: String, peer: Option<DeviceId>) {
-        let (endpoint, reports) = (self.endpoint.clone(), self.reports.clone());
-        let client = match peer {
-            None => Ok(self.client.clone()),
-            Some(_) => self.identity.client_config(peer, Arc::new(transport())).map_err(|error| error.to_string()),
+    fn dial(&self, address: String, peer: Option<DeviceId>, submit: Vec<Vec<u8>>) {
+        let client = match (peer, &self.purse) {
+            (None, Some(purse)) => self.client.config(Arc::new(purse.for_dial(&address))),
+            (None, None) => self.client.config_without_tickets(),
+            // What was resumed from a ticket would not be checked for being this one.
+            (Some(_), _) => {
+                self.identity.client(peer, Arc::new(transport())).and_then(|client| client.config_without_tickets())
+            }
         };
+        let client = client.map_err(|error| error.to_string());
+        let (endpoint, purse, reports) = (self.endpoint.clone(), self.purse.clone(), self.reports.clone());
         tokio::spawn(async move {
-            let connecting = async {
-                let resolved = tokio::net::lookup_host(&address)
-                    .await
-                    .map_err(|error| format!("{address}: {error}"))?
-                    .next()
-                    .ok_or_else(|| format!("{address}: no such host"))?;
-                let connecting =
-                    endpoint.connect_with(client?, resolved, "stallmesh").map_err(|error| error.to_string())?;
-                connecting.await.map_err(|error| error.to_string())
-            };
-            let report = match tokio::time::timeout(HANDSHAKE, connecting).await {
-                Ok(Ok(connection)) => match tls::peer(&connection) {
-                    Some(peer) => Report::Reached { connection, peer, address },
-                    None => Report::Failed { address, reason: "its key is no device key".into() },
-                },
-                Ok(Err(reason)) => Report::Failed { address, reason },
-                Err(_) => Report::Failed { address, reason: "no answer: is UDP to this address let through?".into() },
+            let report = match dials::dial(&endpoint, client, &address, &submit).await {
+                Ok(reached) => {
+                    if let Some(purse) = purse {
+                        purse.reached(&address);
+                    }
+                    Report::Reached(Box::new(reached))
+                }
+                Err(reason) => Report::Failed { address, reason },
             };
             let _ = reports.send(report);
         });
@@ -304,23 +341,44 @@ impl Uplink {
             Report::Failed { address, reason } => {
                 self.emit(LinkEvent::DialFailed { road: Road::Uplink, address, reason }).await;
             }
-            Report::Missed { link } => self.doors.answered(link),
-            Report::Arrived { link, connection, peer, from } => {
+            Report::Missed { link } => {
+                self.doors.answered(link);
+                self.forget_answers(link);
+            }
+            Report::Submitting { link, answers } => {
+                if self.doors.knows(&link) {
+                    self.answers.insert(link, answers);
+                } else {
+                    answers.close();
+                }
+            }
+            Report::Arrived(arrival) => {
+                let Arrival { connection, peer, from, desk, waiting } = *arrival;
+                let link = desk.link();
                 self.doors.answered(link);
                 let place = Place::of(Some(from.ip()));
                 let member = self.gate.is_member(&peer);
                 let visitor = if member { Visitor::Member(place) } else { Visitor::Stranger(place) };
                 // Refused, it finds out why, and tries again.
-                let _ = self.enter(link, connection, peer, visitor, from.to_string()).await;
+                if self.enter(connection, peer, visitor, from.to_string(), desk, waiting).await.is_err() {
+                    self.forget_answers(link);
+                }
             }
-            Report::Reached { connection, peer, address } => {
+            Report::Reached(reached) => {
+                let Reached { connection, peer, address, answers } = *reached;
                 let link = self.numbers.next();
-                if let Err(reason) = self.enter(link, connection, peer, Visitor::Dialled, address.clone()).await {
-                    self.emit(LinkEvent::DialFailed { road: Road::Uplink, address, reason }).await;
+                let desk = Desk::new(link, self.gate.clone(), self.events.clone(), self.reports.clone());
+                let entered = self.enter(connection, peer, Visitor::Dialled, address.clone(), desk, Vec::new()).await;
+                if let Err(reason) = entered {
+                    return self.emit(LinkEvent::DialFailed { road: Road::Uplink, address, reason }).await;
+                }
+                if let Some(answers) = answers {
+                    tokio::spawn(streams::hear_answers(answers, peer, self.events.clone()));
                 }
             }
             Report::Ended { link, reason } => {
                 self.doors.left(link);
+                self.forget_answers(link);
                 if let Some(state) = self.links.remove(&link) {
                     state.queues.values().for_each(FrameQueue::close);
                     state.connection.close(VarInt::from_u32(0), b"");
@@ -330,15 +388,23 @@ impl Uplink {
         }
     }
 
+    fn forget_answers(&mut self, link: LinkId) {
+        if let Some(answers) = self.answers.remove(&link) {
+            answers.close();
+        }
+    }
+
     /// Takes a connection in, in another's place where it must be; why not, where there is no room.
     async fn enter(
         &mut self,
-        link: LinkId,
         connection: Connection,
         peer: DeviceId,
         visitor: Visitor,
         address: String,
+        desk: Desk,
+        waiting: Vec<streams::Streams>,
     ) -> Result<(), String> {
+        let link = desk.link();
         match self.doors.enter(link, peer, visitor, Instant::now()) {
             Ok(displaced) => {
                 if let Some((displaced, device)) = displaced
@@ -357,9 +423,9 @@ impl Uplink {
         self.links.insert(link, LinkState { connection: connection.clone(), queues: HashMap::new() });
         let dialled = visitor == Visitor::Dialled;
         self.emit(LinkEvent::Up { link, peer, road: Road::Uplink, dialled, address }).await;
-        let (gate, events, reports) = (self.gate.clone(), self.events.clone(), self.reports.clone());
+        let reports = self.reports.clone();
         tokio::spawn(async move {
-            let reason = accept_streams(connection, link, peer, gate, events).await;
+            let reason = desk.serve(connection, peer, waiting).await;
             let _ = reports.send(Report::Ended { link, reason });
         });
         Ok(())
@@ -369,7 +435,13 @@ impl Uplink {
         let Some(state) = self.links.get_mut(&link) else { return };
         let queue = state.queues.entry(channel).or_insert_with(|| {
             let queue = FrameQueue::default();
-            tokio::spawn(write_channel(state.connection.clone(), queue.clone(), link, channel, self.events.clone()));
+            tokio::spawn(streams::write_channel(
+                state.connection.clone(),
+                queue.clone(),
+                link,
+                channel,
+                self.events.clone(),
+            ));
             queue
         });
         if queue.push(frame).is_err() {
@@ -377,84 +449,4 @@ impl Uplink {
             state.connection.close(VarInt::from_u32(2), b"too much waits on this link");
         }
     }
-}
-
-fn channel_byte(channel: Channel) -> u8 {
-    match channel {
-        Channel::Join => 0,
-        Channel::Live => 1,
-        Channel::Bulk => 2,
-    }
-}
-
-/// Takes the streams that a peer opens, until the connection ends; why it ended.
-async fn accept_streams(
-    connection: Connection,
-    link: LinkId,
-    peer: DeviceId,
-    gate: Gate,
-    events: LinkEvents,
-) -> String {
-    loop {
-        let (send, receive) = match connection.accept_bi().await {
-            Ok(streams) => streams,
-            Err(error) => return error.to_string(),
-        };
-        let (gate, events, connection) = (gate.clone(), events.clone(), connection.clone());
-        tokio::spawn(async move {
-            if let Err(reason) = take_stream(send, receive, link, &peer, &gate, events).await {
-                connection.close(VarInt::from_u32(3), reason.as_bytes());
-            }
-        });
-    }
-}
-
-async fn take_stream(
-    mut send: SendStream,
-    mut receive: RecvStream,
-    link: LinkId,
-    peer: &DeviceId,
-    gate: &Gate,
-    events: LinkEvents,
-) -> Result<(), String> {
-    let mut name = [0];
-    let named = tokio::time::timeout(HANDSHAKE, receive.read_exact(&mut name)).await;
-    let channel = Channel::ALL.into_iter().find(|channel| channel_byte(*channel) == name[0]);
-    let allowed = channel.filter(|channel| *channel == Channel::Join || gate.is_member(peer));
-    let (Ok(Ok(())), Some(channel)) = (named, allowed) else {
-        // As if it did not exist: a stranger learns nothing about what there is.
-        let _ = receive.stop(VarInt::from_u32(0));
-        let _ = send.reset(VarInt::from_u32(0));
-        return Ok(());
-    };
-    send.write_all(&[1]).await.map_err(|error| error.to_string())?;
-    let _ = send.finish();
-    read_frames(receive, link, channel, events).await
-}
-
-/// Opens a channel, again and again until the peer takes it, and writes its frames.
-async fn write_channel(connection: Connection, queue: FrameQueue, link: LinkId, channel: Channel, events: LinkEvents) {
-    let mut wait = RETRY_MIN;
-    while connection.close_reason().is_none() {
-        match open_channel(&connection, channel).await {
-            Some(send) => {
-                wait = RETRY_MIN;
-                if write_frames(send, queue.clone(), link, channel, events.clone()).await.is_ok() {
-                    return;
-                }
-            }
-            None => {
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(RETRY_MAX);
-            }
-        }
-    }
-}
-
-async fn open_channel(connection: &Connection, channel: Channel) -> Option<SendStream> {
-    let (mut send, mut receive) = connection.open_bi().await.ok()?;
-    send.write_all(&[channel_byte(channel)]).await.ok()?;
-    let mut answer = [0];
-    receive.read_exact(&mut answer).await.ok()?;
-    (answer[0] == 1).then_some(send)
 }

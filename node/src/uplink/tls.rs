@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientSessionStore, Resumption};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
@@ -14,10 +15,14 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use stallmesh_protocol::DeviceId;
 use stallmesh_protocol::sign::DeviceKey;
 
+use super::tickets::{Counter, PER_HANDSHAKE};
+
 /// The application protocol of both sides.
 const ALPN: &[u8] = b"stallmesh/1";
 /// SubjectPublicKeyInfo of an Ed25519 key up to the key itself (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+/// Length of a connection's name: long enough that none is met twice.
+const CONNECTION_ID_BYTES: usize = 8;
 /// PKCS #8 of an Ed25519 seed up to the seed itself (RFC 8410).
 const PKCS8_PREFIX: [u8; 16] =
     [0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
@@ -51,49 +56,123 @@ impl Identity {
     }
 
     /// Connects to `expected`, or to whoever answers and proves its key.
-    pub(super) fn client_config(
+    pub(super) fn client(
         &self,
         expected: Option<DeviceId>,
         transport: Arc<quinn::TransportConfig>,
-    ) -> Result<quinn::ClientConfig, Error> {
+    ) -> Result<Client, Error> {
         let resolver = Arc::new(rustls::client::AlwaysResolvesClientRawPublicKeys::new(self.key.clone()));
         let verifier = Arc::new(Verifier { provider: self.provider.clone(), expected });
-        let mut config = rustls::ClientConfig::builder_with_provider(self.provider.clone())
+        let mut tls = rustls::ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(resolver);
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.enable_early_data = false;
-        let crypto = QuicClientConfig::try_from(config).map_err(|error| Error::General(error.to_string()))?;
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport);
-        Ok(config)
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.enable_early_data = true;
+        Ok(Client { tls, transport, tokens: Arc::new(quinn::TokenMemoryCache::default()) })
     }
 
     /// Takes connections of every device that proves its key; the gate decides what it may do.
-    pub(super) fn server_config(&self, transport: Arc<quinn::TransportConfig>) -> Result<quinn::ServerConfig, Error> {
+    pub(super) fn server(&self, transport: Arc<quinn::TransportConfig>) -> Result<Server, Error> {
         let resolver = Arc::new(rustls::server::AlwaysResolvesServerRawPublicKeys::new(self.key.clone()));
         let verifier = Arc::new(Verifier { provider: self.provider.clone(), expected: None });
-        let mut config = rustls::ServerConfig::builder_with_provider(self.provider.clone())
+        let mut tls = rustls::ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&rustls::version::TLS13])?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(resolver);
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        // Verifiers are not called on resumption: a full handshake each time, until early data needs more.
-        config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-        let crypto = QuicServerConfig::try_from(config).map_err(|error| Error::General(error.to_string()))?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(transport).migration(true);
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        // Each connection gets its own below; without one nothing is resumed.
+        tls.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+        tls.send_tls13_tickets = PER_HANDSHAKE;
+        // QUIC bounds it by its windows; any other number is an error there (RFC 9001, 4.6.1).
+        tls.max_early_data_size = u32::MAX;
+        let crypto = QuicServerConfig::try_from(tls.clone()).map_err(|error| Error::General(error.to_string()))?;
+        let mut quic = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        quic.transport_config(transport).migration(true);
+        Ok(Server { tls, quic })
+    }
+}
+
+/// How this device connects.
+#[derive(Clone)]
+pub(super) struct Client {
+    /// One for the life of the process: a ticket is good only beside the verifier and the key with which it came.
+    tls: rustls::ClientConfig,
+    transport: Arc<quinn::TransportConfig>,
+    /// Addresses that proved themselves needn't do so again.
+    tokens: Arc<quinn::TokenMemoryCache>,
+}
+
+impl Client {
+    /// For one connection, with what it may resume from.
+    pub(super) fn config(&self, tickets: Arc<dyn ClientSessionStore>) -> Result<quinn::ClientConfig, Error> {
+        self.with(Resumption::store(tickets))
+    }
+
+    /// For one connection that resumes nothing, and leaves nothing to be resumed.
+    pub(super) fn config_without_tickets(&self) -> Result<quinn::ClientConfig, Error> {
+        self.with(Resumption::disabled())
+    }
+
+    fn with(&self, resumption: Resumption) -> Result<quinn::ClientConfig, Error> {
+        let mut tls = self.tls.clone();
+        tls.resumption = resumption;
+        let crypto = QuicClientConfig::try_from(tls).map_err(|error| Error::General(error.to_string()))?;
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(self.transport.clone()).token_store(self.tokens.clone());
         Ok(config)
+    }
+}
+
+/// How this device is connected to.
+#[derive(Clone)]
+pub(super) struct Server {
+    tls: rustls::ServerConfig,
+    pub(super) quic: quinn::ServerConfig,
+}
+
+impl Server {
+    /// For one connection, with the tickets that it uses and is given.
+    pub(super) fn config(&self, counter: Arc<Counter>) -> Result<quinn::ServerConfig, Error> {
+        let mut tls = self.tls.clone();
+        tls.session_storage = counter;
+        let crypto = QuicServerConfig::try_from(tls).map_err(|error| Error::General(error.to_string()))?;
+        let mut quic = self.quic.clone();
+        quic.crypto = Arc::new(crypto);
+        Ok(quic)
     }
 }
 
 /// A reset key that stays the same lets nodes notice a restarted hub at once, instead of after the idle time.
 pub(super) fn endpoint_config(key: &[u8; 64]) -> quinn::EndpointConfig {
     let reset = rustls_hmac(key);
-    quinn::EndpointConfig::new(reset)
+    let mut config = quinn::EndpointConfig::new(reset);
+    // The usual generator knows its own process's names alone, and answers nothing to those of the one before.
+    config.cid_generator(|| Box::new(ConnectionIds));
+    config
+}
+
+/// Names of connections that say nothing, and that any process of this device takes for its own.
+struct ConnectionIds;
+
+impl quinn::ConnectionIdGenerator for ConnectionIds {
+    fn generate_cid(&mut self) -> quinn::ConnectionId {
+        let mut bytes = [0; CONNECTION_ID_BYTES];
+        if aws_lc_rs::default_provider().secure_random.fill(&mut bytes).is_err() {
+            // Without random bytes there is no TLS either, and so no connection that had this name.
+            tracing::error!("the system gives no random bytes");
+        }
+        quinn::ConnectionId::new(&bytes)
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<std::time::Duration> {
+        None
+    }
 }
 
 fn rustls_hmac(key: &[u8; 64]) -> Arc<dyn quinn::crypto::HmacKey> {

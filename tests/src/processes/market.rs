@@ -1,12 +1,13 @@
 //! A market of real processes: a hub that listens, and stalls that join and sell.
 
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Namespaces, Node, stallmesh, until};
+use crate::proxy::UdpProxy;
 
 /// Milliseconds between the checkpoints of a test's hub.
 pub const HUB_EVERY_MS: &str = "200";
@@ -40,6 +41,21 @@ impl Market {
         Self::with_hub("0.0.0.0:7801", &format!("{address}:7801"), |hub| {
             hub.inside(namespaces, index).set("STALLMESH_MESH_MDNS", "false").set("STALLMESH_MESH_LISTEN", "");
         })
+    }
+
+    /// A market whose hub is reached through a way that the test can make bad. The hub says much in its log.
+    ///
+    /// # Panics
+    /// It can't be made.
+    pub fn make_behind(seed: u64, configure: impl FnOnce(&mut Node)) -> (Self, UdpProxy) {
+        let port = free_port();
+        let proxy = UdpProxy::start(SocketAddr::from(([127, 0, 0, 1], port)), seed);
+        // An address of its own would be told to everybody, and lead past the proxy.
+        let market = Self::with_hub(&format!("0.0.0.0:{port}"), &proxy.address().to_string(), |hub| {
+            hub.set("STALLMESH_LOG_FILTER", "stallmesh_node=debug");
+            configure(hub);
+        });
+        (market, proxy)
     }
 
     fn with_hub(listen: &str, address: &str, configure: impl FnOnce(&mut Node)) -> Self {

@@ -79,6 +79,11 @@ impl Dice {
             now.as_nanos() as u64
         });
         eprintln!("{name}: TEST_SEED={seed}");
+        Dice::seeded(seed)
+    }
+
+    /// One that always draws the same.
+    pub fn seeded(seed: u64) -> Self {
         Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 

@@ -74,7 +74,10 @@ impl Simulation {
     /// Nobody answers.
     pub fn puppet_dial(&mut self, puppet: usize, road: Road, target: usize) -> LinkId {
         let seen = self.heard(puppet).len();
-        self.command(puppet, LinkCommand::Dial { road, address: format!("node:{target}"), peer: None });
+        self.command(
+            puppet,
+            LinkCommand::Dial { road, address: format!("node:{target}"), peer: None, submit: Vec::new() },
+        );
         let mut found = None;
         self.until("the puppet is connected", 5_000, |simulation| {
             found = simulation.heard(puppet)[seen..].iter().find_map(|event| match event {
@@ -89,7 +92,10 @@ impl Simulation {
     /// The same within a time; `None` where nobody answers.
     pub fn puppet_tries(&mut self, puppet: usize, road: Road, target: usize, milliseconds: u64) -> Option<LinkId> {
         let seen = self.heard(puppet).len();
-        self.command(puppet, LinkCommand::Dial { road, address: format!("node:{target}"), peer: None });
+        self.command(
+            puppet,
+            LinkCommand::Dial { road, address: format!("node:{target}"), peer: None, submit: Vec::new() },
+        );
         self.run_for(milliseconds);
         self.heard(puppet)[seen..].iter().find_map(|event| match event {
             LinkEvent::Up { link, dialled: true, .. } => Some(*link),

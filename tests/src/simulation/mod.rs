@@ -387,7 +387,7 @@ impl Simulation {
 
     fn command(&mut self, index: usize, command: LinkCommand) {
         match command {
-            LinkCommand::Dial { road, address, peer } => {
+            LinkCommand::Dial { road, address, peer, .. } => {
                 let target = address.rsplit(':').next().and_then(|number| number.parse::<usize>().ok());
                 let found = target.filter(|target| {
                     *target < self.nodes.len()
@@ -438,6 +438,8 @@ impl Simulation {
                 self.network.admit(self.now, index, device);
             }
             LinkCommand::Admit { device, admission: Admission::Stranger } => self.network.shut_out(index, &device),
+            // Simulated uplinks resume nothing, so nobody submits on them.
+            LinkCommand::Answer { .. } => {}
         }
     }
 

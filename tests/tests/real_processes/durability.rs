@@ -9,6 +9,7 @@ use serde_json::Value;
 use stallmesh_node::engine::recompute;
 use stallmesh_tests::processes::{Dice, Market, Node, order, until};
 
+/// Unless `TEST_KILLS` says how many; `tests/kills` does.
 const KILLS: usize = 100;
 const CALLERS: usize = 4;
 
@@ -46,6 +47,7 @@ fn call(till: &Till, caller: usize) {
 #[test]
 fn adv_123_a_sale_that_was_acknowledged_survives_a_hundred_kills_under_load_and_settles_once() {
     let mut dice = Dice::new("kills");
+    let kills = std::env::var("TEST_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
     let market = Market::make();
     let till = Till {
         node: RwLock::new(market.stall("till")),
@@ -60,7 +62,7 @@ fn adv_123_a_sale_that_was_acknowledged_survives_a_hundred_kills_under_load_and_
             scope.spawn(move || call(till, caller));
         }
         let count = || till.acknowledged.lock().unwrap().len();
-        for kill in 0..KILLS {
+        for kill in 0..kills {
             let started = Instant::now();
             let before = count();
             until("sales go on", || if count() > before { Ok(()) } else { Err(format!("{before} so far")) });
@@ -84,7 +86,7 @@ fn adv_123_a_sale_that_was_acknowledged_survives_a_hundred_kills_under_load_and_
     first_sales.sort();
     let (p50, max) = (first_sales[first_sales.len() / 2], first_sales[first_sales.len() - 1]);
     eprintln!(
-        "{} sales acknowledged in {tried} tries over {KILLS} kills; kill to next sale p50 {p50:?}, max {max:?}",
+        "{} sales acknowledged in {tried} tries over {kills} kills; kill to next sale p50 {p50:?}, max {max:?}",
         acknowledged.len()
     );
     assert!(max < Duration::from_secs(10), "the slowest restart took {max:?}");

@@ -39,7 +39,7 @@ fn a_node_that_stops_tells_its_peers_and_is_not_missed_by_silence() {
     // A runtime of its own: when it is gone, nothing of that node runs any more, as after its process.
     let ending = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (task, commands, mut others) = ending.block_on(async { shell(2) });
-    commands.send(LinkCommand::Dial { road: Road::Mesh, address, peer: None }).unwrap();
+    commands.send(LinkCommand::Dial { road: Road::Mesh, address, peer: None, submit: Vec::new() }).unwrap();
     ending.block_on(next(&mut others, |event| matches!(event, LinkEvent::Up { .. })));
     staying.block_on(next(&mut events, |event| matches!(event, LinkEvent::Up { .. })));
     drop(commands);

@@ -1,8 +1,10 @@
 //! Promises of real nodes: processes of the program itself, with their disks, sockets, signals and clocks.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod bad_ways;
 mod browser;
 mod carriers;
+mod churn;
 mod commands;
 mod durability;
 mod files;
@@ -15,4 +17,5 @@ mod puppet;
 mod recovery;
 mod revocation;
 mod roads;
+mod still;
 mod strangers;

@@ -59,7 +59,7 @@ impl Puppet {
         let config = MeshConfig { listen: Vec::new(), mdns: false, mdns_silence_max: PATIENCE, connections_max: 16 };
         mesh::start(&seed, &config, numbers.clone(), sender.clone(), commands).unwrap();
         let (uplink, commands) = mpsc::unbounded_channel();
-        let config = UplinkConfig { listen: None, connections_max: 16, reset_key: None };
+        let config = UplinkConfig { connections_max: 16, ..UplinkConfig::default() };
         uplink::start(&seed, &config, numbers, sender, commands).unwrap();
         Puppet { identity, mesh, uplink, events }
     }
@@ -80,7 +80,7 @@ impl Puppet {
     /// Dials, and greets as whoever knows the market does.
     pub(crate) async fn greet(&mut self, door: &Door<'_>, market: &MarketId) -> LinkId {
         let Door { road, address, .. } = *door;
-        self.command(road, LinkCommand::Dial { road, address: address.to_owned(), peer: None });
+        self.command(road, LinkCommand::Dial { road, address: address.to_owned(), peer: None, submit: Vec::new() });
         let (link, peer) = loop {
             match self.next().await {
                 LinkEvent::Up { link, peer, dialled: true, .. } => break (link, peer),

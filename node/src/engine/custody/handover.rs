@@ -199,7 +199,7 @@ impl<S: Store> Engine<S> {
     }
 
     /// The lowest sequence from which entries up to `to` fit `bytes`.
-    fn start_within(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64, bytes: usize) -> u64 {
+    pub(super) fn start_within(&mut self, log: &LogName, run: &Run, oldest: u64, to: u64, bytes: usize) -> u64 {
         let window = to.saturating_sub(500).max(oldest);
         let chain = self.logs.entries(&self.overlay, log, run, window, to, 1024);
         let mut left = bytes;

@@ -8,6 +8,7 @@
 mod acknowledgements;
 mod handover;
 mod ledger;
+mod submission;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -71,6 +72,8 @@ pub(crate) struct Custody {
     all_dirty: bool,
     /// Logs of which more is to be handed over when a bulk stream has room.
     unfinished: BTreeSet<LogName>,
+    /// Whoever hands entries in just now on a link that may not be up.
+    submitting: Option<(SessionId, DeviceId)>,
     /// Which incarnation of a neighbour said what it holds.
     holders: BTreeMap<DeviceId, Incarnation>,
     /// What peers offered on a session and what of it isn't here yet.
@@ -213,7 +216,8 @@ impl<S: Store> Engine<S> {
 
     /// A sealed page to be kept until the hub has it.
     pub(crate) fn take_sealed(&mut self, session: SessionId, log: LogName, verified: VerifiedPage) {
-        let Some(peer) = self.peer_of(session) else { return };
+        let submitting = self.custody.submitting.filter(|(submitting, _)| *submitting == session);
+        let Some(peer) = submitting.map(|(_, peer)| peer).or_else(|| self.peer_of(session)) else { return };
         if !self.views.membership.is_known(&log.author) {
             let detail = "its author is not known as a member here yet";
             return self.refuse_for(session, log, RefusalCode::NotAllowed, detail, NOT_YET_MS);

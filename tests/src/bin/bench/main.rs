@@ -18,6 +18,7 @@ mod machine;
 mod memory;
 mod nodes;
 mod pages;
+mod resume;
 mod sales;
 mod start;
 
@@ -41,6 +42,7 @@ const MEASUREMENTS: &[(&str, &str, Measurement)] = &[
     ("pages", "verifying entries as pages, against a signature each", pages::measure),
     ("join", "a node that joins a market of many entries", join::measure),
     ("start", "from power-on to member and synced", start::measure),
+    ("resume", "from the end of a cut to the hub's word on a sale, resumed against a fresh handshake", resume::measure),
     ("idle", "bytes and CPU of nodes that have nothing to do", idle::measure),
     ("memory", "resident memory of a stall with many products", memory::measure),
 ];

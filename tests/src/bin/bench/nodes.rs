@@ -218,6 +218,11 @@ pub(crate) struct Market {
 impl Market {
     /// Makes a market and starts its hub.
     pub(crate) fn open(directory: &Path) -> Self {
+        Self::open_with(directory, |_| {})
+    }
+
+    /// The same, with a hub that is set up otherwise.
+    pub(crate) fn open_with(directory: &Path, configure: impl FnOnce(&mut Node)) -> Self {
         let folder = tempfile::Builder::new().prefix("stallmesh-bench-").tempdir_in(directory).expect("a folder");
         let mut hub = Node::new(folder.path().join("hub"));
         let output = Command::new(program())
@@ -228,6 +233,7 @@ impl Market {
             .expect("the program runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         hub.set("STALLMESH_HUB_CHECKPOINT_EVERY_MS", "1000");
+        configure(&mut hub);
         let hub_client = hub.start();
         Market { folder, hub, hub_client }
     }
@@ -252,19 +258,24 @@ impl Market {
         node
     }
 
+    /// Lets a running node in, and waits until it knows the market's terms.
+    pub(crate) fn admit(&mut self, name: &str, client: &mut Client) {
+        let invite = self.invite(name);
+        client.ask("POST", "/v1/join", &json!({ "invite": invite }));
+        // A member at once knows its certificate; the market's terms come with the rest of `control`.
+        until("joining", Duration::from_millis(10), || {
+            let control = control_heads(&mut self.hub_client);
+            (is_member(client) && control_heads(client) == control).then_some(())
+        });
+    }
+
     /// A new stall's node that has joined through the hub's address.
     pub(crate) fn joined(&mut self, name: &str, peers: &[String]) -> (Node, Client) {
         let mut peers = peers.to_vec();
         peers.push(self.hub.address());
         let mut node = self.stall(name, &peers);
         let mut client = node.start();
-        let invite = self.invite(name);
-        client.ask("POST", "/v1/join", &json!({ "invite": invite }));
-        // A member at once knows its certificate; the market's terms come with the rest of `control`.
-        until("joining", Duration::from_millis(10), || {
-            let control = control_heads(&mut self.hub_client);
-            (is_member(&mut client) && control_heads(&mut client) == control).then_some(())
-        });
+        self.admit(name, &mut client);
         (node, client)
     }
 }
