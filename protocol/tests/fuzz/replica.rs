@@ -109,7 +109,7 @@ impl<'a> Market<'a> {
             for lane in Lane::KEPT_BY_ALL.into_iter().take(entries as usize % 4) {
                 let log = market.log(node, lane);
                 market.nodes[node].held.0.insert(log, entries);
-                market.nodes[node].replica.load(log, 1, head_of(&log, entries));
+                market.nodes[node].replica.load(log, head_of(&log, entries));
             }
         }
         for (one, other) in [(0, 1), (0, HOSTILE), (1, HOSTILE)] {

@@ -10,6 +10,7 @@
     reason = "a measurement that can't be made ends the program with its reason"
 )]
 
+mod clock;
 mod feed;
 mod figures;
 mod idle;
@@ -39,6 +40,7 @@ type Measurement = fn(&Options, &mut Report);
 const MEASUREMENTS: &[(&str, &str, Measurement)] = &[
     ("sales", "recording a sale through the API, against append and fsync", sales::measure),
     ("pages", "verifying entries as pages, against a signature each", pages::measure),
+    ("clock", "what two nodes say to find out what differs", clock::measure),
     ("join", "a node that joins a market of many entries", join::measure),
     ("start", "from power-on to member and synced", start::measure),
     ("idle", "bytes and CPU of nodes that have nothing to do", idle::measure),
