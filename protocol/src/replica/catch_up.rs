@@ -59,6 +59,12 @@ impl Want {
 }
 
 impl Replica {
+    /// Asks for logs, what is urgent before what isn't.
+    pub(super) fn consider_all(&mut self, mut logs: Vec<LogName>, now: u64) {
+        logs.sort_by_key(|log| (urgency(log.lane), *log));
+        logs.into_iter().for_each(|log| self.consider(log, now));
+    }
+
     /// Asks for a log where somebody has more of it than we do and nobody was asked yet.
     pub(super) fn consider(&mut self, log: LogName, now: u64) {
         if self.put_off.contains(&log) {

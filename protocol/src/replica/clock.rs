@@ -12,6 +12,8 @@ pub(super) struct Lanes(pub(super) u64);
 impl Lanes {
     /// All that everyone keeps.
     pub(super) const ALL: Lanes = Lanes(0b1_1110);
+    /// What there is to say to a peer that compares what it isn't told of.
+    pub(super) const NONE: Lanes = Lanes(0);
     /// What a restricted peer is told of.
     pub(super) const CONTROL: Lanes = Lanes(1 << Lane::CONTROL.0);
 

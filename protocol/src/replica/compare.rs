@@ -135,9 +135,15 @@ impl Comparison {
         self.key = *Hasher::new(Domain::Fingerprint).bytes(low).bytes(high).finish().as_bytes();
     }
 
-    /// What was under way ends: the peer may have other lanes now.
-    pub(super) fn abandon(&mut self) {
+    /// What was under way ends.
+    fn abandon(&mut self) {
         (self.told, self.exchange) = (None, None);
+    }
+
+    /// The peer is told of other lanes from now on. Which ones it compares it says anew.
+    pub(super) fn lanes_change(&mut self) {
+        self.abandon();
+        self.their_lanes = Lanes::ALL;
     }
 
     /// A comparison that fell due begins. What still differs after a whole period may differ in hashes alone.
@@ -158,7 +164,7 @@ impl Comparison {
 
 impl Replica {
     fn lanes_with(&self, session: SessionId) -> Lanes {
-        let Some(state) = self.sessions.get(&session) else { return Lanes(0) };
+        let Some(state) = self.sessions.get(&session) else { return Lanes::NONE };
         state.own_lanes().both(state.comparison.their_lanes)
     }
 
@@ -190,7 +196,7 @@ impl Replica {
 
     /// Says what there is, all together.
     pub(super) fn send_summary(&mut self, session: SessionId, answer: bool) {
-        let Some(overall) = self.overall(session) else { return };
+        let Some(overall) = self.overall(session).filter(|overall| overall.lanes != Lanes::NONE) else { return };
         let Some(state) = self.sessions.get_mut(&session) else { return };
         state.comparison.told = Some(overall);
         let summary = wire::Summary {
@@ -384,9 +390,7 @@ impl Replica {
                 self.may_answer(session, cost, now);
                 self.send_runs(session, runs.from, answer);
             }
-            for log in touched {
-                self.consider(log, now);
-            }
+            self.consider_all(touched, now);
         }
         let Some(state) = self.sessions.get_mut(&session) else { return };
         let Some(exchange) = &mut state.comparison.exchange else { return };

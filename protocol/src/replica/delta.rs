@@ -103,9 +103,7 @@ impl Replica {
         for (log, told) in &new {
             self.absorb(session, *log, told, prefix, holdings, &mut touched);
         }
-        for log in touched {
-            self.consider(log, now);
-        }
+        self.consider_all(touched, now);
         let Some(state) = self.sessions.get_mut(&session) else { return };
         // Its first word was a summary, or it would have told what changed here.
         let answered = delta.own || state.comparison.based.is_some();

@@ -143,7 +143,7 @@ impl Replica {
             return;
         };
         state.restricted = restricted;
-        state.comparison.abandon();
+        state.comparison.lanes_change();
         if restricted {
             state.serving.retain(|serving| serving.lane() == Lane::CONTROL);
             state.haves.retain(|log| log.lane == Lane::CONTROL);
