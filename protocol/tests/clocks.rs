@@ -54,16 +54,22 @@ struct Side {
     session: SessionId,
     /// Logs that it has asked the other for.
     asked: BTreeSet<LogName>,
+    /// The same as they came, at all meetings.
+    order: Vec<LogName>,
 }
 
 impl Side {
     fn new(number: u8, held: Held) -> Side {
+        Side::within(number, held, Limits::default())
+    }
+
+    fn within(number: u8, held: Held, limits: Limits) -> Side {
         // All that is lacking is asked for at once: what is asked for shows what is known.
-        let limits = Limits { asked_max: usize::MAX, ..Limits::default() };
+        let limits = Limits { asked_max: usize::MAX, ..limits };
         let market = MarketId::from_bytes([7; 32]);
         let mut replica = Replica::new(market, Incarnation::from_bytes([number; 16]), limits);
         held.iter().for_each(|(log, (sequence, branch))| replica.load(*log, head(log, *sequence, *branch)));
-        Side { replica, held, session: SessionId(0), asked: BTreeSet::new() }
+        Side { replica, held, session: SessionId(0), asked: BTreeSet::new(), order: Vec::new() }
     }
 
     fn grow(&mut self, log: LogName, by: u64, now: u64) {
@@ -127,7 +133,9 @@ impl Pair {
                             let body = wire::Frame::decode(frame.as_slice()).unwrap().body.unwrap();
                             match &body {
                                 Body::Want(want) => {
-                                    side.asked.insert(want.log.as_ref().unwrap().to_domain().unwrap());
+                                    let log = want.log.as_ref().unwrap().to_domain().unwrap();
+                                    side.asked.insert(log);
+                                    side.order.push(log);
                                     continue;
                                 }
                                 Body::Hello(hello) => self.bytes += hello.agreed.len() + 2 * hello.agreed.len().min(1),
@@ -295,6 +303,58 @@ proptest! {
             prop_assert!(looks, "{log:?}");
         }
     }
+}
+
+#[test]
+fn what_is_urgent_is_asked_for_first() {
+    let mut pair = Pair::new(Held::new(), market(60));
+    pair.meet(|_, _| false);
+    let place = |log: &LogName| Lane::KEPT_BY_ALL.iter().position(|lane| *lane == log.lane);
+    let order: Vec<_> = pair.sides[0].order.iter().map(place).collect();
+    assert_eq!(order.len(), 300);
+    assert!(order.is_sorted());
+}
+
+#[test]
+fn two_who_agree_say_nothing_until_one_has_something_new_and_then_it_cannot_get_lost() {
+    let mut pair = Pair::new(market(60), market(60));
+    pair.meet(|_, _| false);
+    pair.bytes = 0;
+    for _ in 0..9 {
+        pair.pass(60_000);
+        pair.talk(|_, _| false);
+    }
+    assert_eq!(pair.bytes, 0);
+    // What is said of it at once goes nowhere.
+    let new = log(3, 0, Lane::SIGNAL);
+    let now = pair.now;
+    pair.sides[0].grow(new, 1, now);
+    pair.pass(Limits::default().compare_ms);
+    pair.talk(|_, _| false);
+    assert_eq!(pair.sides[1].order, [new]);
+}
+
+#[test]
+fn what_is_more_than_can_be_remembered_is_compared_again_when_there_is_room() {
+    let mut pair = Pair::new(Held::new(), market(400));
+    pair.sides[0] = Side::within(1, Held::new(), Limits { told_max: 300, ..Limits::default() });
+    pair.meet(|_, _| false);
+    for round in 0.. {
+        let asked = std::mem::take(&mut pair.sides[0].asked);
+        if asked.is_empty() {
+            break;
+        }
+        assert!(asked.len() <= 300 && round < 12, "{} logs in round {round}", asked.len());
+        let (progress, missing) = pair.sides[0].replica.progress(pair.sides[0].session, Lane::CATALOG);
+        assert!(progress != LaneProgress::Known || missing > 0, "it is not said that nothing is missing");
+        for log in asked {
+            let (by, now) = (pair.sides[1].held[&log].0, pair.now);
+            pair.sides[0].grow(log, by, now);
+        }
+        pair.pass(6_000);
+        pair.talk(|_, _| false);
+    }
+    assert_eq!(pair.sides[0].held, pair.sides[1].held);
 }
 
 fn crowd_of(count: u32) -> Held {
