@@ -330,7 +330,7 @@ fn two_who_agree_say_nothing_until_one_has_something_new_and_then_it_cannot_get_
     let now = pair.now;
     pair.sides[0].grow(new, 1, now);
     pair.pass(Limits::default().compare_ms);
-    pair.talk(|_, _| false);
+    pair.talk(|_, body| matches!(body, Body::Have(_)));
     assert_eq!(pair.sides[1].order, [new]);
 }
 
