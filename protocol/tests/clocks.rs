@@ -236,7 +236,7 @@ fn apply(pair: &mut Pair, growth: &[(bool, LogName, u64)]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn whoever_meets_knows_what_the_other_has_more_of(

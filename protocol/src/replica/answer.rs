@@ -159,6 +159,8 @@ impl Replica {
                     answer.extend(more_by_name(more, end));
                 }
                 Run::MoreInOrder { names, logs } => {
+                    // The next run begins where this one ends, also where there is nothing to say of it.
+                    answer.push((end.clone(), Run::Same));
                     if comparison.names(&items) != *names {
                         continue;
                     }
@@ -171,6 +173,7 @@ impl Replica {
                     }
                 }
                 Run::MoreByName { logs } => {
+                    answer.push((end.clone(), Run::Same));
                     for (log, told) in logs.iter().filter(|(log, _)| lanes.contains(log.lane)) {
                         self.absorb(session, *log, told, message.prefix, holdings, &mut touched);
                     }
