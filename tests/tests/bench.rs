@@ -55,6 +55,16 @@ fn pages_are_measured_beside_a_signature_each() {
 }
 
 #[test]
+fn what_two_say_of_their_clocks_is_counted() {
+    let rows = quick("clock");
+    // Bytes don't depend on the machine, and a small market needs no more than a large one.
+    for row in &rows {
+        assert_eq!(row["reached"], true, "{row}");
+    }
+    assert_eq!(rows.len(), 6);
+}
+
+#[test]
 fn a_cold_join_is_measured_with_its_bytes_and_its_cpu() {
     let rows = quick("join");
     assert_eq!(row(&rows, "a cold join to 1000 entries")["unit"], "s");

@@ -153,8 +153,7 @@ fn hello(market: &MarketId, incarnation: &[u8], nonce: &[u8]) -> Vec<u8> {
         market: market.as_bytes().to_vec(),
         incarnation: incarnation.to_vec(),
         nonce: nonce.to_vec(),
-        addresses: Vec::new(),
-        status: None,
+        ..wire::Hello::default()
     }))
 }
 
@@ -366,7 +365,7 @@ impl<'a> Session<'a> {
             incarnation: name.incarnation.as_bytes().to_vec(),
             lane: name.lane.0,
         });
-        let body = wire::frame::Body::Page(wire::Page { request: 0, log, page, custody });
+        let body = wire::frame::Body::Page(wire::Page { request: 0, log, page, custody, unpacked: 0 });
         self.roads.send(Road::Mesh, self.link, Channel::Live, frame(body));
     }
 

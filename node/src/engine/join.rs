@@ -380,7 +380,7 @@ impl<S: Store> Engine<S> {
                 }
                 bytes += page.len();
                 if let Some(frame) = frames.last_mut() {
-                    frame.push(wire::Page { request: 0, log: Some((&log).into()), page, custody: false });
+                    frame.push(wire::Page { request: 0, log: Some((&log).into()), page, custody: false, unpacked: 0 });
                 }
             }
         }

@@ -27,6 +27,8 @@ pub(crate) struct Link {
     pub(crate) dialled: bool,
     pub(crate) address: String,
     pub(crate) up_at: u64,
+    /// Its transport finds out when the peer is gone.
+    notices_silence: bool,
     /// A replication session is open on it.
     pub(crate) session: bool,
     /// Both sides have greeted.
@@ -45,7 +47,9 @@ pub(crate) struct Link {
 impl<S: Store> Engine<S> {
     pub(crate) fn handle_link(&mut self, event: LinkEvent) {
         match event {
-            LinkEvent::Up { link, peer, road, dialled, address } => self.link_up(link, peer, road, dialled, address),
+            LinkEvent::Up { link, peer, road, dialled, address, notices_silence } => {
+                self.link_up(link, peer, road, dialled, address, notices_silence);
+            }
             LinkEvent::Frame { link, channel, frame } => self.frame(link, channel, &frame),
             LinkEvent::Sent { link, channel, bytes } => {
                 if channel == Channel::Bulk
@@ -77,7 +81,15 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    fn link_up(&mut self, link: LinkId, peer: DeviceId, road: Road, dialled: bool, address: String) {
+    fn link_up(
+        &mut self,
+        link: LinkId,
+        peer: DeviceId,
+        road: Road,
+        dialled: bool,
+        address: String,
+        notices_silence: bool,
+    ) {
         tracing::debug!(peer = %peer.short(), ?road, dialled, %address, "link up");
         self.book.connected(peer, road, dialled.then_some(address.as_str()));
         let state = Link {
@@ -86,6 +98,7 @@ impl<S: Store> Engine<S> {
             dialled,
             address,
             up_at: self.now.monotonic_ms,
+            notices_silence,
             session: false,
             greeted: false,
             restricted: false,
@@ -116,13 +129,20 @@ impl<S: Store> Engine<S> {
         let nonce = self.random_bytes();
         let now = self.now.monotonic_ms;
         let status = self.status_now();
-        let Some(peer) = self.links.get(&link).filter(|state| !state.session).map(|state| state.peer) else { return };
+        let Some((peer, notices_silence)) =
+            self.links.get(&link).filter(|state| !state.session).map(|state| (state.peer, state.notices_silence))
+        else {
+            return;
+        };
         let restricted = self.is_restricted(&peer);
         let (Some(state), Some(replica)) = (self.links.get_mut(&link), &mut self.replica) else { return };
         state.session = true;
         state.restricted = restricted;
         replica.set_status(status);
         replica.open_session(SessionId(link.0), peer, restricted, nonce, now);
+        if !notices_silence {
+            replica.ping(SessionId(link.0));
+        }
         self.early_frames(link, |channel| channel == Channel::Live);
     }
 

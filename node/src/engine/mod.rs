@@ -421,7 +421,7 @@ impl<S: Store> Engine<S> {
             if name.lane.is_kept_by_all()
                 && let Some(run) = record.main()
             {
-                replica.load(*name, 1, run.head());
+                replica.load(*name, run.head());
             }
         }
         self.load_proofs()?;

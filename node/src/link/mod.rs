@@ -77,6 +77,8 @@ pub enum LinkEvent {
         dialled: bool,
         /// The remote address, as text in the shell's own form (multiaddr, or `host:port` on the uplink).
         address: String,
+        /// Whether the transport finds out by itself when the peer is gone, as QUIC does. If not, the peer is pinged.
+        notices_silence: bool,
     },
     /// A whole frame has arrived.
     Frame {

@@ -32,6 +32,10 @@ use crate::phases;
 
 /// How often what mDNS has shown is said again, so that a lost link is found anew.
 const REMIND_EVERY: Duration = Duration::from_secs(15);
+/// A link that is silent for so long, in milliseconds, is gone. Nothing else watches over it.
+const IDLE_MS: u32 = 15_000;
+/// After so long without a packet each side says that it lives. One that is lost is sent again within a second or two.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// How long the end waits until open connections are closed.
 const GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// After that, for the last packets to leave: the transport doesn't say when they have.
@@ -133,8 +137,8 @@ pub fn start(
         .map_err(|error| text(&error))?
         .with_quic_config(|mut quic| {
             // The defaults let one peer take 15 MB; a market has dozens.
-            quic.max_idle_timeout = 10_000;
-            quic.keep_alive_interval = Duration::from_secs(4);
+            quic.max_idle_timeout = IDLE_MS;
+            quic.keep_alive_interval = KEEP_ALIVE;
             quic.max_concurrent_stream_limit = 16;
             quic.max_stream_data = 512 * 1024;
             quic.max_connection_data = 1024 * 1024;
@@ -195,7 +199,7 @@ impl Mesh {
                 _ = remind.tick() => self.remind().await,
             }
         }
-        // Peers learn of the end now, instead of after ten seconds of silence: until then they would count these
+        // Peers learn of the end now, instead of after all that silence: until then they would count these
         // connections among the few that one peer may have, and refuse the next start's.
         if !self.connections.is_empty() {
             let _ = tokio::time::timeout(GOODBYE_MAX, self.goodbye()).await;
@@ -372,7 +376,9 @@ impl Mesh {
         phases::reached("link");
         let dialled = endpoint.is_dialer();
         let address = asked.unwrap_or_else(|| endpoint.get_remote_address().to_string());
-        self.emit(LinkEvent::Up { link, peer: device, road: Road::Mesh, dialled, address }).await;
+        let notices_silence = endpoint.get_remote_address().iter().any(|part| matches!(part, Protocol::QuicV1));
+        let up = LinkEvent::Up { link, peer: device, road: Road::Mesh, dialled, address, notices_silence };
+        self.emit(up).await;
     }
 
     fn gate_event(&mut self, event: GateEvent) {

@@ -37,9 +37,10 @@ use crate::link::{
 };
 
 /// Nothing was heard for so long: the path is gone.
-const IDLE: Duration = Duration::from_secs(10);
-/// The node says that it lives, well below the idle time.
-const KEEP_ALIVE: Duration = Duration::from_secs(3);
+const IDLE: Duration = Duration::from_secs(15);
+/// The node says that it lives, twice within the idle time: a cellular road may lose one. It also keeps the holes open
+/// that routers have made for the connection; some close them after half a minute.
+const KEEP_ALIVE: Duration = Duration::from_secs(7);
 /// A handshake that takes longer has failed.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How long the end waits for its last packets to leave.
@@ -422,7 +423,8 @@ impl Uplink {
         }
         self.links.insert(link, LinkState { connection: connection.clone(), queues: HashMap::new() });
         let dialled = visitor == Visitor::Dialled;
-        self.emit(LinkEvent::Up { link, peer, road: Road::Uplink, dialled, address }).await;
+        let up = LinkEvent::Up { link, peer, road: Road::Uplink, dialled, address, notices_silence: true };
+        self.emit(up).await;
         let reports = self.reports.clone();
         tokio::spawn(async move {
             let reason = desk.serve(connection, peer, waiting).await;

@@ -2,10 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::{Channel, Holdings, Known, Output, PageOutcome, RESTRICTED, RefusalCode, Replica, SessionId};
+use super::{Channel, Holdings, Output, PageOutcome, RESTRICTED, RefusalCode, Replica, SessionId, pack, unpack};
 use crate::id::{Head, Lane, LogName};
 use crate::page::PAGE_MAX;
 use crate::wire;
+
+/// With room again for what a peer has, it is compared with after this time.
+const MORE_MS: u64 = 1_000;
+
+/// The place of a lane that everyone keeps among them: less is more urgent.
+fn urgency(lane: Lane) -> usize {
+    Lane::KEPT_BY_ALL.iter().position(|other| *other == lane).unwrap_or(Lane::KEPT_BY_ALL.len())
+}
 
 /// Something that a peer asked for.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +59,12 @@ impl Want {
 }
 
 impl Replica {
+    /// Asks for logs, what is urgent before what isn't.
+    pub(super) fn consider_all(&mut self, mut logs: Vec<LogName>, now: u64) {
+        logs.sort_by_key(|log| (urgency(log.lane), *log));
+        logs.into_iter().for_each(|log| self.consider(log, now));
+    }
+
     /// Asks for a log where somebody has more of it than we do and nobody was asked yet.
     pub(super) fn consider(&mut self, log: LogName, now: u64) {
         if self.put_off.contains(&log) {
@@ -59,10 +73,8 @@ impl Replica {
         let known = self.known(&log).copied();
         let own = known.map_or(0, |known| known.head.sequence);
         let lacks = |sequence: u64| known.map_or(sequence > 0, |known| known.lacks(sequence));
-        let behind = self
-            .sessions
-            .values()
-            .any(|state| state.greeted && state.theirs.get(&log).is_some_and(|theirs| lacks(theirs.sequence)));
+        let behind =
+            self.sessions.values().any(|state| state.greeted && lacks(state.theirs.sequence(&log, known.as_ref())));
         let probing = self.wants.get(&log).is_some_and(|want| want.probe.is_some());
         if !behind && !probing {
             if let Some(want) = self.wants.remove(&log)
@@ -88,14 +100,22 @@ impl Replica {
                         state.greeted
                             && state.asked < limits.asked_max
                             && !want.failed.contains_key(session)
-                            && state.theirs.get(&log).is_some_and(|theirs| theirs.sequence > own)
+                            && state.theirs.sequence(&log, known.as_ref()) > own
                     })
                     .min_by_key(|(_, state)| state.asked);
                 match candidate {
                     Some((session, _)) => (*session, own + 1),
                     None => {
-                        // Everybody who has it is busy or has failed: look again soon.
-                        want.not_before = Some(now + limits.repair_ms);
+                        // Everybody who has it is busy, or has failed and is tried again after a while.
+                        let urgency = urgency(log.lane);
+                        for (session, state) in &mut self.sessions {
+                            if !want.failed.contains_key(session) && state.theirs.sequence(&log, known.as_ref()) > own {
+                                state.waiting.insert((urgency, log));
+                            }
+                        }
+                        if want.failed.is_empty() {
+                            self.wants.remove(&log);
+                        }
                         return;
                     }
                 }
@@ -153,6 +173,26 @@ impl Replica {
     fn release(&mut self, session: SessionId) {
         if let Some(state) = self.sessions.get_mut(&session) {
             state.asked = state.asked.saturating_sub(1);
+            self.freed.insert(session);
+        }
+    }
+
+    /// Peers that have answered are asked for what waited.
+    pub(super) fn ask_for_more(&mut self, now: u64) {
+        while let Some(session) = self.freed.pop_first() {
+            while let Some(state) = self.sessions.get_mut(&session)
+                && state.asked < self.limits.asked_max
+                && let Some((_, log)) = state.waiting.pop_first()
+            {
+                self.consider(log, now);
+            }
+            if let Some(state) = self.sessions.get_mut(&session)
+                && state.asked == 0
+                && state.theirs.has_overflowed()
+            {
+                // There was more than could be remembered.
+                state.compare_at = state.compare_at.min(now + MORE_MS);
+            }
         }
     }
 
@@ -209,11 +249,12 @@ impl Replica {
 
     /// An announced entry didn't come by itself: the link to whoever announced it joins its author's tree.
     fn graft(&mut self, log: LogName) {
-        let own = self.known(&log).map_or(0, |known| known.head.sequence);
+        let known = self.known(&log).copied();
+        let own = known.map_or(0, |known| known.head.sequence);
         let session = self
             .sessions
             .iter()
-            .find(|(_, state)| state.theirs.get(&log).is_some_and(|theirs| theirs.sequence > own))
+            .find(|(_, state)| state.theirs.sequence(&log, known.as_ref()) > own)
             .map(|(session, _)| *session);
         if let Some(session) = session {
             let graft = wire::Graft { author: log.author.as_bytes().to_vec() };
@@ -267,8 +308,7 @@ impl Replica {
         let to = if want.to == 0 { u64::MAX - 1 } else { want.to };
         let serving = Serving { request: want.request, log, next: want.from.max(1), to };
         // What is more urgent is served first; among equals, what was asked first.
-        let urgency = |log: &LogName| Lane::KEPT_BY_ALL.iter().position(|lane| *lane == log.lane);
-        let place = state.serving.iter().position(|other| urgency(&other.log) > urgency(&log));
+        let place = state.serving.iter().position(|other| urgency(other.log.lane) > urgency(log.lane));
         match place {
             Some(place) => state.serving.insert(place, serving),
             None => state.serving.push_back(serving),
@@ -301,11 +341,12 @@ impl Replica {
                     if let Some(front) = state.serving.front_mut() {
                         front.next = last + 1;
                     }
-                    let log = Some((&serving.log).into());
-                    wire::frame::Body::Page(wire::Page { request: serving.request, log, page, custody: false })
+                    wire::frame::Body::Page(pack(serving.request, &serving.log, page, false))
                 }
                 None => {
                     state.serving.pop_front();
+                    // Once it has that, it is pushed what comes next.
+                    self.note_theirs(session, serving.log, serving.next.saturating_sub(1));
                     let sequence = self.known(&serving.log).map_or(0, |known| known.head.sequence);
                     wire::frame::Body::Done(wire::Done { request: serving.request, sequence })
                 }
@@ -318,6 +359,10 @@ impl Replica {
         let Some(log) = page.log.as_ref().and_then(wire::LogName::to_domain) else {
             return self.close(session, "E_DECODE: a page without a log");
         };
+        let bytes = match unpack(&page) {
+            Ok(bytes) => bytes.into_owned(),
+            Err(error) => return self.close(session, &error.to_string()),
+        };
         if let Some(asked) = self.wants.get_mut(&log).and_then(|want| want.asked.as_mut())
             && asked.session == session
             && asked.request == page.request
@@ -328,7 +373,7 @@ impl Replica {
             session,
             request: page.request,
             log,
-            page: page.page,
+            page: bytes,
             custody: page.custody,
         });
     }
@@ -346,7 +391,7 @@ impl Replica {
         if !log.lane.is_kept_by_all() {
             return;
         }
-        self.note_theirs(session, log, last.sequence, last.hash.as_bytes());
+        self.note_theirs(session, log, last.sequence);
         match outcome {
             PageOutcome::Stored | PageOutcome::Forked | PageOutcome::Declined => {}
             PageOutcome::Duplicate if request == 0 => self.prune(session, log),
@@ -376,21 +421,17 @@ impl Replica {
             .map(|(log, _)| *log);
         let Some(log) = log else { return };
         self.release(session);
-        let own = self.known(&log).map_or(0, |known| known.head.sequence);
+        let known = self.known(&log).copied();
+        let own = known.map_or(0, |known| known.head.sequence);
         if let Some(want) = self.wants.get_mut(&log) {
             want.asked = None;
             want.probe = None;
             // It said that it had more than it gave: others first.
-            let promised = self
-                .sessions
-                .get(&session)
-                .and_then(|state| state.theirs.get(&log))
-                .map_or(0, |theirs| theirs.sequence);
-            if promised > own {
+            if let Some(state) = self.sessions.get_mut(&session)
+                && state.theirs.sequence(&log, known.as_ref()) > own
+            {
                 want.failed.insert(session, now + self.limits.request_ms);
-                if let Some(theirs) = self.sessions.get_mut(&session).and_then(|state| state.theirs.get_mut(&log)) {
-                    theirs.sequence = theirs.sequence.min(done.sequence);
-                }
+                state.theirs.lower(&log, done.sequence);
             }
         }
         self.consider(log, now);
@@ -438,11 +479,11 @@ impl Replica {
     pub fn note_forked(&mut self, log: LogName, head: Head, limit: Head, now: u64) {
         let head = if head.sequence > limit.sequence { limit } else { head };
         let probed = self.wants.get(&log).is_some_and(|want| want.probe.is_some());
-        let known = self.lane_mut(log.lane).entry(log).or_insert(Known { low: 1, head, limit: Some(limit) });
-        if (known.head, known.limit) == (head, Some(limit)) && !probed {
+        if self.known(&log).is_some_and(|known| (known.head, known.limit) == (head, Some(limit))) && !probed {
             return;
         }
-        (known.head, known.limit) = (head, Some(limit));
+        self.clock.set(log, head, Some(limit));
+        self.compare_within_a_period(now);
         // What is on its way may be of the other branch.
         if let Some(want) = self.wants.remove(&log)
             && let Some(asked) = want.asked

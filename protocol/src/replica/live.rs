@@ -1,7 +1,7 @@
 //! Live: new entries along the trees of their authors, and notes to everybody else.
 
-use super::session::{LaneProgress, Theirs};
-use super::{Channel, Holdings, Known, Replica, SessionId};
+use super::session::LaneProgress;
+use super::{Channel, Holdings, Replica, SessionId, pack};
 use crate::id::{DeviceId, Head, LogName};
 use crate::wire;
 
@@ -19,36 +19,37 @@ impl Replica {
         if !log.lane.is_kept_by_all() {
             return;
         }
-        let lane = self.lane_mut(log.lane);
-        let known = lane.entry(log).or_insert(Known { low: 1, head: Head::EMPTY, limit: None });
-        let before = known.head.sequence;
-        let head = known.limit.filter(|limit| limit.sequence < head.sequence).unwrap_or(head);
+        let own = self.known(&log).copied();
+        let before = own.map_or(0, |known| known.head.sequence);
+        let limit = own.and_then(|known| known.limit);
+        let head = limit.filter(|limit| limit.sequence < head.sequence).unwrap_or(head);
         if head.sequence <= before {
             return;
         }
-        known.head = head;
+        let sessions: Vec<(SessionId, u64)> = self
+            .sessions
+            .iter()
+            .filter(|(session, state)| state.greeted && Some(**session) != source && state.may_have(log.lane))
+            .map(|(session, state)| (*session, state.theirs.sequence(&log, own.as_ref())))
+            .collect();
+        self.clock.set(log, head, limit);
+        self.compare_within_a_period(now);
         // One page serves all peers that are exactly behind it.
         let page = holdings
             .page(&log, before + 1, head.sequence, self.limits.push_bytes_max)
-            .filter(|(page, last)| *last == head.sequence && page.len() <= self.limits.push_bytes_max + 4096);
-        let sessions: Vec<SessionId> = self.greeted().filter(|session| Some(*session) != source).collect();
-        for session in sessions {
-            let Some(state) = self.sessions.get_mut(&session).filter(|state| state.may_have(log.lane)) else {
-                continue;
-            };
-            let theirs = state.theirs.get(&log).map_or(0, |theirs| theirs.sequence);
+            .filter(|(page, last)| *last == head.sequence && page.len() <= self.limits.push_bytes_max + 4096)
+            .map(|(page, _)| pack(0, &log, page, false));
+        for (session, theirs) in sessions {
             if theirs >= head.sequence {
                 continue;
             }
-            let known = state.lanes.get(&log.lane) == Some(&LaneProgress::Known);
+            let Some(state) = self.sessions.get_mut(&session) else { continue };
+            let known = state.progress == LaneProgress::Known;
             let eager = !state.lazy.contains(&log.author);
             match &page {
-                Some((page, _)) if known && eager && theirs == before => {
-                    let prefix = head.hash.prefix().to_vec();
-                    state.theirs.insert(log, Theirs { sequence: head.sequence, prefix });
-                    let log = Some((&log).into());
-                    let body =
-                        wire::frame::Body::Page(wire::Page { request: 0, log, page: page.clone(), custody: false });
+                Some(page) if known && eager && theirs == before => {
+                    let body = wire::frame::Body::Page(page.clone());
+                    self.note_theirs(session, log, head.sequence);
                     self.send(session, Channel::Live, body);
                 }
                 _ => {
@@ -58,9 +59,16 @@ impl Replica {
             }
         }
         if let Some(source) = source {
-            self.note_theirs(source, log, head.sequence, &head.hash.prefix());
+            self.note_theirs(source, log, head.sequence);
         }
         self.consider(log, now);
+        self.ask_for_more(now);
+    }
+
+    /// Something changed here: whoever doesn't hear of it, for whatever reason, finds out within a period.
+    pub(super) fn compare_within_a_period(&mut self, now: u64) {
+        let latest = now + self.limits.compare_ms;
+        self.sessions.values_mut().for_each(|state| state.compare_at = state.compare_at.min(latest));
     }
 
     pub(super) fn flush_haves(&mut self, session: SessionId) {
@@ -71,7 +79,7 @@ impl Replica {
             .into_iter()
             .filter_map(|log| {
                 let known = self.known(&log)?;
-                let theirs = self.sessions.get(&session)?.theirs.get(&log).map_or(0, |theirs| theirs.sequence);
+                let theirs = self.sessions.get(&session)?.theirs.sequence(&log, Some(known));
                 (theirs < known.head.sequence).then(|| wire::HaveLog {
                     log: Some((&log).into()),
                     sequence: known.head.sequence,
@@ -79,7 +87,7 @@ impl Replica {
                 })
             })
             .collect();
-        for logs in logs.chunks(self.limits.clock_logs_max) {
+        for logs in logs.chunks(self.limits.have_logs_max) {
             self.send(session, Channel::Live, wire::frame::Body::Have(wire::Have { logs: logs.to_vec() }));
         }
     }
@@ -92,7 +100,7 @@ impl Replica {
             if !log.lane.is_kept_by_all() {
                 continue;
             }
-            self.note_theirs(session, log, have.sequence, &have.prefix);
+            self.note_theirs(session, log, have.sequence);
             if self.known(&log).map_or(have.sequence > 0, |known| known.lacks(have.sequence)) {
                 self.consider_later(log, now + self.limits.repair_ms);
             }
@@ -109,10 +117,12 @@ impl Replica {
         let Ok(author) = DeviceId::try_from(author) else {
             return self.close(session, "E_DECODE: an author's key has 32 bytes");
         };
+        // Trees of authors of whom nothing is held would only be remembered.
+        let known = self.clock.knows(&author);
         if let Some(state) = self.sessions.get_mut(&session) {
-            if lazy {
+            if lazy && known {
                 state.lazy.insert(author);
-            } else {
+            } else if !lazy {
                 state.lazy.remove(&author);
             }
         }

@@ -1,8 +1,7 @@
 //! Replication: what to ask of a peer, and what to send it. One sans-I/O state machine for gossip and catch-up.
 //!
 //! The log is the queue, gossip is a hint: a push that is lost costs one round, never data. For each session the two
-//! sides compare one fingerprint per lane; where it differs they tell each other their clocks and each asks for what
-//! it lacks, one peer a log at a time. From then on new entries go at once along the trees of their authors (eager
+//! sides find out what differs (`compare`), and each asks for what it lacks, one peer a log at a time. From then on new entries go at once along the trees of their authors (eager
 //! links), and the others get a short note (lazy links), as in PlumTree (Leitão, Pereira, Rodrigues 2007); a
 //! duplicate turns a link lazy, a missing entry turns it eager.
 //!
@@ -14,9 +13,17 @@
 //! 5. [`Replica::handle_timeout`] at [`Replica::poll_timeout`]; time is monotonic milliseconds.
 //! 6. [`Replica::poll_output`] until it is empty, after any of these.
 
+mod agreed;
+mod answer;
 mod catch_up;
+mod clock;
+mod compare;
+mod delta;
 mod live;
+mod packed;
+mod runs;
 mod session;
+mod theirs;
 
 #[cfg(test)]
 mod tests;
@@ -25,11 +32,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
 
+use self::agreed::Agreed;
 use self::catch_up::Want;
+use self::clock::{Clock, Known};
+pub use self::packed::{PackError, pack, unpack};
 pub use self::session::LaneProgress;
 use self::session::Session;
 use crate::hash::Hash;
-use crate::id::{DeviceId, Head, Incarnation, Lane, LogName, MarketId};
+use crate::id::{DeviceId, Head, Incarnation, LogName, MarketId};
 use crate::interval::Interval;
 use crate::wire;
 
@@ -70,14 +80,19 @@ pub struct Limits {
     pub request_ms: u64,
     /// Milliseconds that notes are gathered before they are sent together.
     pub have_ms: u64,
-    /// Milliseconds between comparisons of fingerprints with a peer.
+    /// Milliseconds between comparisons with a peer, while anything differs or changes.
     pub compare_ms: u64,
-    /// Milliseconds of silence before a ping.
+    /// The same, while nothing does: whoever has something new compares within [`Limits::compare_ms`] of it.
+    pub quiet_compare_ms: u64,
+    /// Milliseconds of silence before a ping, where the transport needs any: see [`Replica::ping`].
     pub ping_ms: u64,
-    /// Milliseconds of silence after which a session is dead.
+    /// Milliseconds of silence after which a session is dead that is pinged, or was never greeted.
     pub dead_ms: u64,
-    /// Logs in one clock frame.
-    pub clock_logs_max: usize,
+    /// Logs in one note.
+    pub have_logs_max: usize,
+    /// Logs of which a peer is remembered to have something else, for one session; what lies beyond is compared again
+    /// when there is room. Some 1.5 MB, where a peer makes logs up.
+    pub told_max: usize,
     /// Logs that are remembered as put off; what lies beyond is asked for again at each comparison.
     pub put_off_max: usize,
 }
@@ -93,9 +108,11 @@ impl Default for Limits {
             request_ms: 3_000,
             have_ms: 20,
             compare_ms: 30_000,
-            ping_ms: 10_000,
-            dead_ms: 30_000,
-            clock_logs_max: 800,
+            quiet_compare_ms: 600_000,
+            ping_ms: 5_000,
+            dead_ms: 15_000,
+            have_logs_max: 800,
+            told_max: 16_384,
             put_off_max: 16_384,
         }
     }
@@ -308,22 +325,6 @@ pub enum Output {
     },
 }
 
-/// How a log stands here, on the lanes that everyone keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
-    low: u64,
-    head: Head,
-    /// A second history was proved: nothing after this entry counts, and nothing after it is asked for.
-    limit: Option<Head>,
-}
-
-impl Known {
-    /// Whether a head is further than what is held of what counts.
-    fn lacks(&self, sequence: u64) -> bool {
-        sequence > self.head.sequence && self.limit.is_none_or(|limit| self.head.sequence < limit.sequence)
-    }
-}
-
 /// The state machine.
 #[derive(Debug)]
 pub struct Replica {
@@ -333,10 +334,9 @@ pub struct Replica {
     /// What this node says of itself.
     status: wire::Status,
     addresses: Vec<String>,
-    /// The clock: every log of the lanes that everyone keeps.
-    clock: BTreeMap<Lane, BTreeMap<LogName, Known>>,
-    /// The hash of each lane's clock and how many logs it has, as long as nothing changes.
-    digests: BTreeMap<Lane, (Hash, u64)>,
+    clock: Clock,
+    /// What peers agreed on with this process.
+    agreed: Agreed,
     sessions: BTreeMap<SessionId, Session>,
     /// What is asked for, or should be.
     wants: BTreeMap<LogName, Want>,
@@ -347,6 +347,8 @@ pub struct Replica {
     /// Fork proofs to be told to every new session.
     evidence: BTreeMap<Hash, Vec<u8>>,
     next_request: u64,
+    /// Sessions whose peers may be asked for more.
+    freed: BTreeSet<SessionId>,
     outputs: VecDeque<Output>,
 }
 
@@ -369,27 +371,22 @@ impl Replica {
             limits,
             status: wire::Status::default(),
             addresses: Vec::new(),
-            clock: BTreeMap::new(),
-            digests: BTreeMap::new(),
+            clock: Clock::default(),
+            agreed: Agreed::default(),
             sessions: BTreeMap::new(),
             wants: BTreeMap::new(),
             put_off: BTreeSet::new(),
             blobs: BTreeMap::new(),
             evidence: BTreeMap::new(),
             next_request: 1,
+            freed: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
     }
 
     /// Tells of a log that was held at the start.
-    pub fn load(&mut self, log: LogName, low: u64, head: Head) {
-        self.lane_mut(log.lane).insert(log, Known { low, head, limit: None });
-    }
-
-    /// A lane's clock, about to change.
-    fn lane_mut(&mut self, lane: Lane) -> &mut BTreeMap<LogName, Known> {
-        self.digests.remove(&lane);
-        self.clock.entry(lane).or_default()
+    pub fn load(&mut self, log: LogName, head: Head) {
+        self.clock.set(log, head, None);
     }
 
     /// What to do next.
@@ -409,6 +406,7 @@ impl Replica {
     pub fn handle_timeout(&mut self, now: u64, holdings: &dyn Holdings) {
         self.session_timeouts(now);
         self.want_timeouts(now);
+        self.ask_for_more(now);
         let late: Vec<Hash> = self
             .blobs
             .iter()
@@ -437,10 +435,17 @@ impl Replica {
         if !state.greeted {
             return self.close(session, "E_DECODE: the first frame isn't a hello");
         }
+        self.handle_body(session, body, now, holdings);
+        self.ask_for_more(now);
+    }
+
+    fn handle_body(&mut self, session: SessionId, body: wire::frame::Body, now: u64, holdings: &dyn Holdings) {
+        use wire::frame::Body;
         match body {
             Body::Hello(_) => {}
-            Body::Summary(summary) => self.handle_summary(session, &summary),
-            Body::Clock(clock) => self.handle_clock(session, &clock, now, holdings),
+            Body::Summary(summary) => self.handle_summary(session, &summary, now),
+            Body::Runs(runs) => self.handle_runs(session, &runs, now, holdings),
+            Body::Delta(delta) => self.handle_delta(session, &delta, now, holdings),
             Body::Have(have) => self.handle_have(session, &have, now),
             Body::Want(want) => self.handle_want(session, &want, holdings),
             Body::Page(page) => self.handle_page(session, page, now),
@@ -521,20 +526,12 @@ impl Replica {
     /// Sends a page of a sealed log, to be kept until the hub has it. Small ones overtake catch-up.
     pub fn send_custody(&mut self, session: SessionId, log: LogName, page: Vec<u8>) {
         let channel = if page.len() <= self.limits.push_bytes_max { Channel::Live } else { Channel::Bulk };
-        self.send(
-            session,
-            channel,
-            wire::frame::Body::Page(wire::Page { request: 0, log: Some((&log).into()), page, custody: true }),
-        );
+        self.send(session, channel, wire::frame::Body::Page(pack(0, &log, page, true)));
     }
 
     /// Sends a page that a peer asked for with [`Output::WantSealed`].
     pub fn send_sealed(&mut self, session: SessionId, request: u64, log: LogName, page: Vec<u8>) {
-        self.send(
-            session,
-            Channel::Bulk,
-            wire::frame::Body::Page(wire::Page { request, log: Some((&log).into()), page, custody: true }),
-        );
+        self.send(session, Channel::Bulk, wire::frame::Body::Page(pack(request, &log, page, true)));
     }
 
     /// Says that these entries are held durably until the hub has them.
@@ -708,7 +705,7 @@ impl Replica {
     }
 
     fn known(&self, log: &LogName) -> Option<&Known> {
-        self.clock.get(&log.lane).and_then(|lane| lane.get(log))
+        self.clock.get(log)
     }
 }
 

@@ -1,14 +1,16 @@
-//! Sessions: greeting, comparing lanes, and staying alive.
+//! Sessions: greeting, and what falls due.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::catch_up::Serving;
-use super::{Channel, Holdings, Limits, Output, Replica, SessionId, VERSION};
-use crate::hash::{Domain, Hash, Hasher};
+use super::clock::Lanes;
+use super::compare::Comparison;
+use super::theirs::Theirs;
+use super::{Channel, Limits, Output, Replica, SessionId, VERSION};
 use crate::id::{DeviceId, Incarnation, Lane, LogName};
 use crate::wire;
 
-/// How far the comparison of one lane with one peer has come.
+/// How far the comparison with one peer has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LaneProgress {
     /// Nothing was said yet.
@@ -20,12 +22,8 @@ pub enum LaneProgress {
     Known,
 }
 
-/// What a peer is known to have of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Theirs {
-    pub(super) sequence: u64,
-    pub(super) prefix: Vec<u8>,
-}
+/// After so many periods without an answer a comparison begins anew.
+const UNANSWERED_MAX: u32 = 4;
 
 /// One session.
 #[derive(Debug)]
@@ -36,12 +34,13 @@ pub(super) struct Session {
     pub(super) restricted: bool,
     /// Its incarnation, once it has greeted.
     pub(super) incarnation: Option<Incarnation>,
-    own_nonce: [u8; 16],
-    their_nonce: [u8; 16],
+    pub(super) own_nonce: [u8; 16],
+    pub(super) their_nonce: [u8; 16],
     pub(super) greeted: bool,
-    pub(super) lanes: BTreeMap<Lane, LaneProgress>,
-    /// What the peer has, log by log.
-    pub(super) theirs: BTreeMap<LogName, Theirs>,
+    pub(super) progress: LaneProgress,
+    pub(super) comparison: Comparison,
+    /// What the peer has.
+    pub(super) theirs: Theirs,
     /// Authors whose entries are only announced to the peer.
     pub(super) lazy: BTreeSet<DeviceId>,
     /// Announcements that wait to be sent together.
@@ -52,11 +51,15 @@ pub(super) struct Session {
     pub(super) bulk_in_flight: usize,
     /// Own requests that are outstanding with the peer.
     pub(super) asked: usize,
+    /// What the peer has more of, and isn't asked for while so much else is; most urgent first.
+    pub(super) waiting: BTreeSet<(usize, LogName)>,
+    /// The transport doesn't tell when the peer is gone.
+    pings: bool,
     pub(super) heard_at: u64,
     pinged_at: u64,
-    compare_at: u64,
-    /// After a comparison that didn't settle, prefixes are longer.
-    prefix_bytes: usize,
+    pub(super) compare_at: u64,
+    /// Periods in which a comparison wasn't answered.
+    unanswered: u32,
 }
 
 impl Session {
@@ -65,10 +68,23 @@ impl Session {
         !self.restricted || lane == Lane::CONTROL
     }
 
+    /// Lanes that the peer is told of.
+    pub(super) fn own_lanes(&self) -> Lanes {
+        if self.restricted { Lanes::CONTROL } else { Lanes::ALL }
+    }
+
+    /// A peer that doesn't greet is no use; one that did is gone when its transport says so, or doesn't answer pings.
+    fn dead_at(&self, limits: &Limits) -> Option<u64> {
+        (self.pings || !self.greeted).then_some(self.heard_at + limits.dead_ms)
+    }
+
+    fn ping_at(&self, limits: &Limits) -> Option<u64> {
+        self.pings.then_some(self.heard_at.max(self.pinged_at) + limits.ping_ms)
+    }
+
     pub(super) fn next_timeout(&self, limits: &Limits) -> Option<u64> {
-        let dead = self.heard_at + limits.dead_ms;
-        let ping = self.heard_at.max(self.pinged_at) + limits.ping_ms;
-        [Some(dead), Some(ping), self.haves_at, self.greeted.then_some(self.compare_at)].into_iter().flatten().min()
+        let compare = self.greeted.then_some(self.compare_at);
+        [self.dead_at(limits), self.ping_at(limits), self.haves_at, compare].into_iter().flatten().min()
     }
 }
 
@@ -76,6 +92,8 @@ impl Replica {
     /// A link to a member is up. `nonce` must be 16 fresh random bytes. A `restricted` peer, one that was revoked or
     /// whose certificate has ended, gets `control` and hands in what it has.
     pub fn open_session(&mut self, session: SessionId, peer: DeviceId, restricted: bool, nonce: [u8; 16], now: u64) {
+        let agreed = if restricted { None } else { self.agreed.newest(&peer) };
+        let comparison = Comparison::new(agreed.map(|(_, version)| version));
         let state = Session {
             peer,
             restricted,
@@ -83,18 +101,21 @@ impl Replica {
             own_nonce: nonce,
             their_nonce: [0; 16],
             greeted: false,
-            lanes: BTreeMap::new(),
-            theirs: BTreeMap::new(),
+            progress: LaneProgress::Unknown,
+            comparison,
+            theirs: Theirs::default(),
             lazy: BTreeSet::new(),
             haves: BTreeSet::new(),
             haves_at: None,
             serving: VecDeque::new(),
             bulk_in_flight: 0,
             asked: 0,
+            waiting: BTreeSet::new(),
+            pings: false,
             heard_at: now,
             pinged_at: now,
             compare_at: now + self.limits.compare_ms,
-            prefix_bytes: 2,
+            unanswered: 0,
         };
         self.sessions.insert(session, state);
         let hello = wire::Hello {
@@ -104,8 +125,16 @@ impl Replica {
             nonce: nonce.to_vec(),
             addresses: self.addresses.clone(),
             status: Some(self.status.clone()),
+            agreed: agreed.map(|(id, _)| id.to_vec()).unwrap_or_default(),
         };
         self.send(session, Channel::Live, wire::frame::Body::Hello(hello));
+    }
+
+    /// The transport of a session doesn't tell when the peer is gone: it is pinged, and given up when it is silent.
+    pub fn ping(&mut self, session: SessionId) {
+        if let Some(state) = self.sessions.get_mut(&session) {
+            state.pings = true;
+        }
     }
 
     /// Restricts an open session, or lifts its restriction; the link stays as it is.
@@ -114,21 +143,17 @@ impl Replica {
             return;
         };
         state.restricted = restricted;
+        state.comparison.lanes_change();
         if restricted {
             state.serving.retain(|serving| serving.lane() == Lane::CONTROL);
             state.haves.retain(|log| log.lane == Lane::CONTROL);
             return;
         }
         // Nothing was said of the other lanes, or not for long: they begin anew, as with a peer that was just met.
-        state.lanes.retain(|lane, _| *lane == Lane::CONTROL);
+        state.progress = LaneProgress::Unknown;
         if state.greeted {
             self.send_evidence(session);
-            for lane in Lane::KEPT_BY_ALL.into_iter().filter(|lane| *lane != Lane::CONTROL) {
-                // The peer has said its own summary already, and may not do so again for a while: so the clock goes
-                // along unasked, or it would not know what it may ask for.
-                self.send_summary(session, lane);
-                self.send_clock(session, lane);
-            }
+            self.send_summary(session, false);
         }
     }
 
@@ -153,23 +178,24 @@ impl Replica {
         self.sessions.iter().map(|(session, state)| (*session, state.peer, state.incarnation))
     }
 
-    /// How far the comparison of a lane has come, and how many of its entries the peer has and we lack.
+    /// How far the comparison with a peer has come, and how many entries of a lane the peer has and we lack. Where more
+    /// is lacking than is remembered, at least one.
     pub fn progress(&self, session: SessionId, lane: Lane) -> (LaneProgress, u64) {
         let Some(state) = self.sessions.get(&session) else { return (LaneProgress::Unknown, 0) };
         let missing = state
             .theirs
-            .iter()
+            .told()
             .filter(|(log, _)| log.lane == lane)
-            .map(|(log, theirs)| match self.known(log) {
+            .map(|(log, sequence)| match self.clock.get(log) {
                 Some(known) => {
-                    let last = known.limit.map_or(u64::MAX, |limit| limit.sequence).min(theirs.sequence);
+                    let last = known.limit.map_or(u64::MAX, |limit| limit.sequence).min(sequence);
                     last.saturating_sub(known.head.sequence)
                 }
-                None => theirs.sequence,
+                None => sequence,
             })
             // A peer may claim any number, of as many logs as it likes.
-            .fold(0, u64::saturating_add);
-        (state.lanes.get(&lane).copied().unwrap_or_default(), missing)
+            .fold(u64::from(state.theirs.has_overflowed()), u64::saturating_add);
+        (state.progress, missing)
     }
 
     pub(super) fn handle_hello(&mut self, session: SessionId, hello: wire::Hello, now: u64) {
@@ -192,6 +218,7 @@ impl Replica {
         state.greeted = true;
         state.incarnation = Some(incarnation);
         state.their_nonce = nonce;
+        state.comparison.greeted(&state.own_nonce, &nonce);
         state.compare_at = now + self.limits.compare_ms;
         self.outputs.push_back(Output::Greeted { session, incarnation, addresses: hello.addresses });
         if let Some(status) = hello.status {
@@ -200,142 +227,13 @@ impl Replica {
         if !self.is_restricted(session) {
             self.send_evidence(session);
         }
-        for lane in Lane::KEPT_BY_ALL {
-            self.send_summary(session, lane);
-        }
+        self.begin_comparison(session, &hello.agreed);
     }
 
-    /// The hash of a lane's whole clock, and how many logs it has.
-    fn digest(&mut self, lane: Lane) -> (Hash, u64) {
-        if let Some(known) = self.digests.get(&lane) {
-            return *known;
-        }
-        let mut hasher = Hasher::new(Domain::Fingerprint).u32(lane.0);
-        let mut logs = 0;
-        for (log, known) in self.clock.get(&lane).into_iter().flatten() {
-            hasher = hasher
-                .bytes(log.author.as_bytes())
-                .bytes(log.incarnation.as_bytes())
-                .u64(known.low)
-                .u64(known.head.sequence)
-                .bytes(known.head.hash.as_bytes());
-            logs += 1;
-        }
-        let digest = (hasher.finish(), logs);
-        self.digests.insert(lane, digest);
-        digest
-    }
-
-    /// 16 bytes of it, keyed with both nonces: nobody can prepare two clocks that look alike.
-    fn fingerprint(&mut self, session: SessionId, lane: Lane) -> Option<([u8; 16], u64)> {
-        let (digest, logs) = self.digest(lane);
-        let state = self.sessions.get(&session)?;
-        let (low, high) = (state.own_nonce.min(state.their_nonce), state.own_nonce.max(state.their_nonce));
-        let hash = Hasher::new(Domain::Fingerprint).bytes(&low).bytes(&high).u32(lane.0).bytes(digest.as_bytes());
-        let mut fingerprint = [0; 16];
-        fingerprint.copy_from_slice(&hash.finish().as_bytes()[..16]);
-        Some((fingerprint, logs))
-    }
-
-    fn send_summary(&mut self, session: SessionId, lane: Lane) {
-        if !self.sessions.get(&session).is_some_and(|state| state.may_have(lane)) {
-            return;
-        }
-        let Some((fingerprint, logs)) = self.fingerprint(session, lane) else { return };
-        let summary = wire::Summary { lane: lane.0, fingerprint: fingerprint.to_vec(), logs };
-        self.send(session, Channel::Live, wire::frame::Body::Summary(summary));
-    }
-
-    pub(super) fn handle_summary(&mut self, session: SessionId, summary: &wire::Summary) {
-        let lane = Lane(summary.lane);
-        if !lane.is_kept_by_all() {
-            return;
-        }
-        if !self.sessions.get(&session).is_some_and(|state| state.may_have(lane)) {
-            return;
-        }
-        let Some((own, _)) = self.fingerprint(session, lane) else { return };
-        if summary.fingerprint == own {
-            let theirs: Vec<(LogName, Theirs)> = self
-                .clock
-                .get(&lane)
-                .into_iter()
-                .flatten()
-                .map(|(log, known)| {
-                    let prefix = known.head.hash.prefix().to_vec();
-                    (*log, Theirs { sequence: known.head.sequence, prefix })
-                })
-                .collect();
-            if let Some(state) = self.sessions.get_mut(&session) {
-                state.theirs.extend(theirs);
-                state.lanes.insert(lane, LaneProgress::Known);
-                state.prefix_bytes = 2;
-            }
-            return;
-        }
+    /// Remembers that a peer has at least this of a log.
+    pub(super) fn note_theirs(&mut self, session: SessionId, log: LogName, sequence: u64) {
         if let Some(state) = self.sessions.get_mut(&session) {
-            let progress = state.lanes.entry(lane).or_default();
-            if *progress == LaneProgress::Unknown {
-                *progress = LaneProgress::Comparing;
-            }
-        }
-        self.send_clock(session, lane);
-    }
-
-    fn send_clock(&mut self, session: SessionId, lane: Lane) {
-        let Some(state) = self.sessions.get(&session) else { return };
-        let prefix_bytes = state.prefix_bytes;
-        let logs: Vec<wire::ClockLog> = self
-            .clock
-            .get(&lane)
-            .into_iter()
-            .flatten()
-            .map(|(log, known)| wire::ClockLog {
-                author: log.author.as_bytes().to_vec(),
-                incarnation: log.incarnation.as_bytes().to_vec(),
-                low: known.low,
-                sequence: known.head.sequence,
-                prefix: known.head.hash.as_bytes()[..prefix_bytes].to_vec(),
-            })
-            .collect();
-        let chunks = logs.chunks(self.limits.clock_logs_max).count().max(1);
-        for index in 0..chunks {
-            let from = index * self.limits.clock_logs_max;
-            let to = (from + self.limits.clock_logs_max).min(logs.len());
-            let clock = wire::Clock { lane: lane.0, complete: index + 1 == chunks, logs: logs[from..to].to_vec() };
-            self.send(session, Channel::Live, wire::frame::Body::Clock(clock));
-        }
-    }
-
-    pub(super) fn handle_clock(&mut self, session: SessionId, clock: &wire::Clock, now: u64, holdings: &dyn Holdings) {
-        let lane = Lane(clock.lane);
-        if !lane.is_kept_by_all() || !self.sessions.get(&session).is_some_and(|state| state.may_have(lane)) {
-            return;
-        }
-        for log in &clock.logs {
-            let (Ok(author), Ok(incarnation)) =
-                (DeviceId::try_from(log.author.as_slice()), Incarnation::try_from(log.incarnation.as_slice()))
-            else {
-                return self.close(session, "E_DECODE: a damaged clock");
-            };
-            let name = LogName { author, incarnation, lane };
-            self.note_theirs(session, name, log.sequence, &log.prefix);
-            self.suspect_fork(session, name, log.sequence, &log.prefix, holdings);
-            self.consider(name, now);
-        }
-        if clock.complete
-            && let Some(state) = self.sessions.get_mut(&session)
-        {
-            state.lanes.insert(lane, LaneProgress::Known);
-        }
-    }
-
-    /// Remembers what a peer has, as far as it says.
-    pub(super) fn note_theirs(&mut self, session: SessionId, log: LogName, sequence: u64, prefix: &[u8]) {
-        let Some(state) = self.sessions.get_mut(&session) else { return };
-        let theirs = state.theirs.entry(log).or_insert(Theirs { sequence: 0, prefix: Vec::new() });
-        if theirs.sequence <= sequence {
-            *theirs = Theirs { sequence, prefix: prefix.get(..8).unwrap_or(prefix).to_vec() };
+            state.theirs.raise(log, sequence, &self.clock, self.limits.told_max);
         }
     }
 
@@ -349,13 +247,13 @@ impl Replica {
             .collect();
         for session in due {
             let Some(state) = self.sessions.get_mut(&session) else { continue };
-            if state.heard_at + limits.dead_ms <= now {
+            if state.dead_at(&limits).is_some_and(|at| at <= now) {
                 self.close_session(session);
                 let reason = "E_SILENT: nothing was heard for too long".to_owned();
                 self.outputs.push_back(Output::Close { session, reason, fault: false });
                 continue;
             }
-            if state.heard_at.max(state.pinged_at) + limits.ping_ms <= now {
+            if state.ping_at(&limits).is_some_and(|at| at <= now) {
                 state.pinged_at = now;
                 self.send(session, Channel::Live, wire::frame::Body::Ping(wire::Ping { nonce: now }));
             }
@@ -367,11 +265,13 @@ impl Replica {
                 && state.compare_at <= now
             {
                 state.compare_at = now + limits.compare_ms;
-                // What still differs after a whole period may differ in hashes alone.
-                state.prefix_bytes = 8;
-                for lane in Lane::KEPT_BY_ALL {
-                    self.send_summary(session, lane);
+                if state.comparison.is_busy() && state.unanswered < UNANSWERED_MAX {
+                    state.unanswered += 1;
+                    continue;
                 }
+                state.unanswered = 0;
+                state.comparison.falls_due();
+                self.send_summary(session, false);
             }
         }
     }

@@ -10,7 +10,8 @@ use stallmesh_protocol::fork::ForkProof;
 use stallmesh_protocol::invite::{self, Invite};
 use stallmesh_protocol::join::check_id;
 use stallmesh_protocol::membership::{ControlBody, read_control, read_line, write_line};
-use stallmesh_protocol::page::Page;
+use stallmesh_protocol::page::{PAGE_MAX, Page};
+use stallmesh_protocol::replica::unpack;
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::{
     DeviceId, Hash, Incarnation, Kind, Lane, LogId, LogName, MarketId, SaleId, money, payload, wire,
@@ -29,6 +30,16 @@ fn log(lane: u32) -> LogName {
 targets! {
     varint(20_000, 64) varint_check;
     page(4_000, 4_096) page_check;
+    packed(4_000, 4_096) |bytes| {
+        let Some((length, block)) = bytes.split_first_chunk::<4>() else { return };
+        let unpacked = u32::from_le_bytes(*length);
+        let page = wire::Page { page: block.to_vec(), unpacked, ..wire::Page::default() };
+        match unpack(&page) {
+            Ok(read) if unpacked > 0 => assert!(read.len() == unpacked as usize && read.len() <= PAGE_MAX),
+            Ok(read) => assert_eq!(read.as_ref(), block),
+            Err(_) => assert!(unpacked > 0),
+        }
+    };
     certificate(4_000, 1_024) |bytes| {
         if let Ok(read) = Certificate::from_payload(bytes) {
             assert_eq!(read.to_payload(), bytes);

@@ -6,14 +6,57 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use prost::Message;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::replica::{Channel, Holdings, Limits, Output, PageOutcome, Replica, SessionId};
+use stallmesh_protocol::wire::{self, frame::Body};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogName, MarketId};
 
 use super::mutate::{Draw, mutated};
 
 targets! {
     sessions(600, 600) |bytes| Market::new(bytes).run();
+    comparisons(1_500, 1_000) comparisons_check;
+}
+
+/// What is said of clocks, as bytes: each message is the length that the input says. Nothing panics, and one answer isn't
+/// longer than all that there is to say.
+fn comparisons_check(bytes: &[u8]) {
+    let mut market = Market::new(&[30, 30, 30]);
+    let session = market.nodes[0].sessions[HOSTILE].unwrap();
+    while market.arrive(HOSTILE, 0) || market.arrive(0, HOSTILE) {}
+    let mut draw = Draw::new(bytes);
+    while !draw.is_empty() {
+        let length = draw.below(200) as usize;
+        let said = (0..length).map(|_| draw.below(256) as u8).collect::<Vec<_>>();
+        let body = match draw.below(4) {
+            0 => Body::Delta(wire::Delta { changes: said, own: draw.below(2) == 0 }),
+            1 => Body::Summary(wire::Summary {
+                fingerprint: vec![draw.below(256) as u8; 8],
+                names: vec![1; 4],
+                logs: draw.below(10_000),
+                lanes: draw.below(3) * 2,
+                answer: draw.below(2) == 0,
+            }),
+            // As it is, or as it could be: a hash of two bytes, from the first on, a run without an end.
+            2 => Body::Runs(wire::Runs { runs: said, more: draw.below(4) == 0, lanes: 0 }),
+            _ => Body::Runs(wire::Runs { runs: [&[2, 0, 0], said.as_slice()].concat(), more: false, lanes: 0 }),
+        };
+        let frame = wire::Frame { body: Some(body) }.encode_to_vec();
+        let node = &mut market.nodes[0];
+        node.replica.handle_frame(session, &frame, market.now, &node.held);
+        let mut closed = false;
+        while let Some(output) = node.replica.poll_output() {
+            match output {
+                Output::Send { frame, .. } => assert!(frame.len() < 2_000, "{} bytes", frame.len()),
+                Output::Close { .. } => closed = true,
+                _ => {}
+            }
+        }
+        if closed {
+            return;
+        }
+    }
 }
 
 /// Steps that an input may take.
@@ -109,7 +152,7 @@ impl<'a> Market<'a> {
             for lane in Lane::KEPT_BY_ALL.into_iter().take(entries as usize % 4) {
                 let log = market.log(node, lane);
                 market.nodes[node].held.0.insert(log, entries);
-                market.nodes[node].replica.load(log, 1, head_of(&log, entries));
+                market.nodes[node].replica.load(log, head_of(&log, entries));
             }
         }
         for (one, other) in [(0, 1), (0, HOSTILE), (1, HOSTILE)] {

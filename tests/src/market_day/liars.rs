@@ -12,6 +12,7 @@ use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::page::take_entry;
 use stallmesh_protocol::payload::{self, encode as encode_payload};
+use stallmesh_protocol::replica::unpack;
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::wire::{self, frame::Body};
 use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind as EntryKind, Lane, LogName};
@@ -217,7 +218,7 @@ fn forged_acknowledgement(
     time: u64,
 ) -> Option<wire::Acknowledgement> {
     let log = page.log.as_ref()?.to_domain()?;
-    let read = stallmesh_protocol::page::Page::decode(&page.page).ok()?;
+    let read = stallmesh_protocol::page::Page::decode(&unpack(page).ok()?).ok()?;
     let (from, to) = (read.first, read.last());
     let verified = read.verify(&log.id(market), &log.author).ok()?;
     let interval = Interval { from: from.min(1), to, hash: verified.head().hash };

@@ -8,6 +8,7 @@ use stallmesh_protocol::entry::Payload;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::log::LogWriter;
 use stallmesh_protocol::page::Page;
+use stallmesh_protocol::replica::unpack;
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::wire::{self, frame::Body, join_frame};
 use stallmesh_protocol::{DeviceId, Incarnation, Kind, Lane, LogName, MarketId};
@@ -28,7 +29,7 @@ impl Simulation {
         self.tamper(index, move |channel, frame| {
             let decoded = wire::Frame::decode(frame.as_slice()).ok().and_then(|frame| frame.body);
             match decoded.filter(|_| channel != Channel::Join) {
-                Some(body) => tamper(body).into_iter().map(|body| (channel, encode(body))).collect(),
+                Some(body) => tamper(unpacked(body)).into_iter().map(|body| (channel, encode(body))).collect(),
                 None => vec![(channel, frame)],
             }
         });
@@ -130,7 +131,7 @@ impl Simulation {
 
     /// Lets a puppet send a page.
     pub fn puppet_sends_page(&mut self, puppet: usize, link: LinkId, log: &LogName, page: &Page, custody: bool) {
-        let page = wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody };
+        let page = wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody, unpacked: 0 };
         self.puppet_send(puppet, link, Channel::Live, encode(Body::Page(page)));
     }
 
@@ -140,6 +141,7 @@ impl Simulation {
             .into_iter()
             .filter(|(channel, _)| *channel != Channel::Join)
             .filter_map(|(_, frame)| wire::Frame::decode(frame.as_slice()).ok()?.body)
+            .map(unpacked)
             .collect()
     }
 
@@ -199,6 +201,17 @@ pub fn written_log(
     let sequence = writer.head().sequence;
     page.signatures.push((sequence, writer.sign(key)));
     (log, page)
+}
+
+/// A message with its page as it was before it was packed for the way: whoever alters it alters what is signed.
+pub fn unpacked(body: Body) -> Body {
+    match body {
+        Body::Page(page) => match unpack(&page).map(std::borrow::Cow::into_owned) {
+            Ok(bytes) => Body::Page(wire::Page { page: bytes, unpacked: 0, ..page }),
+            Err(_) => Body::Page(page),
+        },
+        body => body,
+    }
 }
 
 /// A session's message as a frame.

@@ -13,7 +13,7 @@ use stallmesh_protocol::DeviceId;
 pub type Gate = BTreeSet<DeviceId>;
 
 /// After so many milliseconds without a sign of life a link is over: what the real roads are set to.
-pub const SILENCE_MS: u64 = 10_000;
+pub const SILENCE_MS: u64 = 15_000;
 /// Bytes of a frame that travel in one packet.
 const PACKET: u64 = 1_200;
 /// A packet that was lost so many times in a row ends its link.
@@ -303,9 +303,17 @@ impl Network {
         self.up.insert(connection);
         self.by_link.insert(links[0], (connection, 0));
         self.by_link.insert(links[1], (connection, 1));
-        self.schedule(at, from, LinkEvent::Up { link: links[0], peer: devices.1, road, dialled: true, address });
+        self.schedule(
+            at,
+            from,
+            LinkEvent::Up { link: links[0], peer: devices.1, road, dialled: true, address, notices_silence: true },
+        );
         let address = format!("from:{from}");
-        self.schedule(at, to, LinkEvent::Up { link: links[1], peer: devices.0, road, dialled: false, address });
+        self.schedule(
+            at,
+            to,
+            LinkEvent::Up { link: links[1], peer: devices.0, road, dialled: false, address, notices_silence: true },
+        );
     }
 
     pub(super) fn refuse(&mut self, now: u64, road: Road, from: usize, address: String) {

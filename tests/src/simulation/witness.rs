@@ -11,6 +11,7 @@ use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::page::{Page, take_entry};
+use stallmesh_protocol::replica::unpack;
 use stallmesh_protocol::wire::frame::Body;
 use stallmesh_protocol::{DeviceId, Hash, Lane, LogId, LogName, MarketId, wire};
 
@@ -286,7 +287,9 @@ fn read_frame(
     frame: &[u8],
     custody: impl FnOnce(&wire::Custody),
 ) -> (&'static str, Vec<(LogName, Vec<u8>)>) {
-    let named = |page: wire::Page| Some((page.log.as_ref().and_then(wire::LogName::to_domain)?, page.page));
+    let named = |page: wire::Page| {
+        Some((page.log.as_ref().and_then(wire::LogName::to_domain)?, unpack(&page).ok()?.into_owned()))
+    };
     if channel == Channel::Join {
         return match wire::JoinFrame::decode(frame).ok().and_then(|frame| frame.body) {
             Some(wire::join_frame::Body::Pages(pages)) => {
@@ -307,7 +310,7 @@ fn read_frame(
         Body::Status(_) => ("status", Vec::new()),
         Body::Ping(_) | Body::Pong(_) => ("ping", Vec::new()),
         Body::Summary(_) => ("summary", Vec::new()),
-        Body::Clock(_) => ("clock", Vec::new()),
+        Body::Runs(_) | Body::Delta(_) => ("clock", Vec::new()),
         Body::Want(_) => ("want", Vec::new()),
         Body::Have(_) => ("have", Vec::new()),
         Body::Acknowledgement(_) => ("acknowledgement", Vec::new()),

@@ -95,6 +95,8 @@ fn adv_023_the_same_page_a_thousand_times_changes_nothing() {
 #[test]
 fn adv_026_two_histories_from_the_first_entry_on_quarantine_their_author() {
     let mut market = Simulation::market(922, 3);
+    // A checkpoint names what it has published before.
+    market.run_for(5_000);
     let one = Turncoat::of(&mut market, 2, 3);
     let left = log_of(&market, &one.key, 40, Lane::CATALOG, &[(Kind::PRODUCTS, products("Left"))]);
     market.run_for(10);

@@ -215,6 +215,7 @@ fn adv_010_nothing_counts_on_another_lane_than_its_own() {
                 log: Some((&catalog).into()),
                 page: page.encode(),
                 custody: true,
+                unpacked: 0,
             })),
         ),
     ] {
@@ -261,7 +262,7 @@ fn adv_011_what_a_newer_version_says_is_kept_for_those_who_understand_it() {
     let (log, page) = log_of(&market, &turncoat.key, 45, Lane::CATALOG, &[(Kind::PRODUCTS, Vec::new())]);
     let mut second = page.encode();
     second[0] = 2;
-    let page = wire::Page { request: 0, log: Some((&log).into()), page: second, custody: false };
+    let page = wire::Page { request: 0, log: Some((&log).into()), page: second, custody: false, unpacked: 0 };
     turncoat.says(&mut market, Body::Page(page));
     market.until("its link ends", 5_000, |market| turncoat.was_shown_out(market));
     turncoat.comes_again(&mut market);

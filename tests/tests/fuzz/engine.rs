@@ -11,6 +11,7 @@ use stallmesh_node::store::{Direction, Store, Table};
 use stallmesh_protocol::entry::Payload;
 use stallmesh_protocol::log::LogWriter;
 use stallmesh_protocol::page::Page;
+use stallmesh_protocol::replica::unpack;
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::wire::{self, frame::Body, join_frame};
 use stallmesh_protocol::{Incarnation, Kind, Lane, LogName, MarketId};
@@ -205,7 +206,14 @@ fn frames_check(bytes: &[u8]) {
                 let peer =
                     ran.nodes.get(who).map_or_else(|| DeviceKey::from_seed(&[77; 32]).id(), |(_, id)| id.device.id());
                 let (road, dialled) = ([Road::Mesh, Road::Uplink][draw.below(2) as usize], draw.below(2) == 0);
-                running.input(LinkEvent::Up { link, peer, road, dialled, address: "node:9".into() });
+                running.input(LinkEvent::Up {
+                    link,
+                    peer,
+                    road,
+                    dialled,
+                    address: "node:9".into(),
+                    notices_silence: true,
+                });
                 links.push((link, who));
             }
             2 => {
@@ -267,7 +275,14 @@ fn signed_entries(lane: Lane, bytes: &[u8]) {
     let key = &ran.nodes[author].1.device;
     let link = LinkId(1);
     let address = "node:9".to_owned();
-    running.input(LinkEvent::Up { link, peer: key.id(), road: Road::Mesh, dialled: true, address });
+    running.input(LinkEvent::Up {
+        link,
+        peer: key.id(),
+        road: Road::Mesh,
+        dialled: true,
+        address,
+        notices_silence: true,
+    });
     running.input(LinkEvent::Frame { link, channel: Channel::Live, frame: session_hello(&ran.market, 50) });
     let log = LogName { author: key.id(), incarnation: Incarnation::from_bytes([50; 16]), lane };
     let mut writer = LogWriter::open(&ran.market, log);
@@ -291,7 +306,13 @@ fn signed_entries(lane: Lane, bytes: &[u8]) {
             }
         }
         page.signatures.push((writer.head().sequence, writer.sign(key)));
-        let page = wire::Page { request: 0, log: Some((&log).into()), page: page.encode(), custody: lane.is_sealed() };
+        let page = wire::Page {
+            request: 0,
+            log: Some((&log).into()),
+            page: page.encode(),
+            custody: lane.is_sealed(),
+            unpacked: 0,
+        };
         running.input(LinkEvent::Frame { link, channel: Channel::Live, frame: encode(Body::Page(page)) });
         running.pass(draw.below(5) * 1_000);
     }
@@ -331,7 +352,7 @@ fn vectors() -> Vec<(u64, Vec<u8>)> {
     let mut known = Vec::new();
     for (_, frame) in &ran.frames {
         let Ok(wire::Frame { body: Some(Body::Page(page)) }) = wire::Frame::decode(frame.as_slice()) else { continue };
-        let Ok(page) = Page::decode(&page.page) else { continue };
+        let Ok(page) = unpack(&page).map_err(drop).and_then(|page| Page::decode(&page).map_err(drop)) else { continue };
         for entry in page.entries {
             let bytes = entry.payload.bytes(stallmesh_protocol::entry::Part::Public).unwrap_or_default();
             known.push((u64::from(entry.kind.0), bytes.to_vec()));

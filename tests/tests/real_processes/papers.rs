@@ -279,8 +279,10 @@ fn adv_042_whoever_a_revoked_device_certifies_stays_a_stranger_on_every_road() {
             for body in &told.session {
                 let lane = match body {
                     Body::Page(page) => page.log.as_ref().map(|log| log.lane),
-                    Body::Summary(summary) => Some(summary.lane),
-                    Body::Clock(clock) => Some(clock.lane),
+                    Body::Summary(wire::Summary { lanes, .. }) | Body::Runs(wire::Runs { lanes, .. }) => {
+                        Some(if *lanes == 1 << Lane::CONTROL.0 { Lane::CONTROL.0 } else { u32::MAX })
+                    }
+                    Body::Delta(_) => Some(u32::MAX),
                     Body::Have(have) => have.logs.iter().filter_map(|log| log.log.as_ref()).map(|log| log.lane).max(),
                     Body::Blob(_) | Body::Evidence(_) | Body::Offer(_) => Some(u32::MAX),
                     _ => None,

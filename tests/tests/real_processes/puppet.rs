@@ -157,5 +157,5 @@ pub(crate) struct Door<'a> {
 }
 
 fn wire_page(log: &LogName, page: &Page) -> wire::Page {
-    wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody: false }
+    wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody: false, unpacked: 0 }
 }

@@ -108,6 +108,7 @@ fn a_stranger_who_knows_the_market_learns_nothing_but_that_the_other_does_too() 
             log: Some(wire::LogName { author: device.as_bytes().to_vec(), incarnation: vec![3; 16], lane: 0 }),
             page: vec![1, 2, 3],
             custody: false,
+            unpacked: 0,
         }],
         complete: true,
     };

@@ -104,7 +104,14 @@ impl Wiped {
         wiped.ask(Request::Join { invite: invite.to_owned(), name: String::new() });
         let peer = neighbour.device.id();
         let (link, road) = (LinkId(1), Road::Mesh);
-        wiped.input(Input::Link(LinkEvent::Up { link, peer, road, dialled: false, address: "here".into() }));
+        wiped.input(Input::Link(LinkEvent::Up {
+            link,
+            peer,
+            road,
+            dialled: false,
+            address: "here".into(),
+            notices_silence: true,
+        }));
         let hello = join_hello(&market.market_id(), neighbour);
         wiped.frame(Channel::Join, encode_join(join_frame::Body::Hello(hello)));
         wiped
@@ -132,7 +139,8 @@ impl Wiped {
     }
 
     fn show(&mut self, log: &LogName, page: &Page) {
-        let pages = vec![wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody: false }];
+        let pages =
+            vec![wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody: false, unpacked: 0 }];
         let pages = wire::JoinPages { pages, complete: false };
         self.frame(Channel::Join, encode_join(join_frame::Body::Pages(pages)));
     }
@@ -149,7 +157,7 @@ impl Wiped {
     }
 
     fn page(&mut self, log: &LogName, page: &Page) {
-        let page = wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody: false };
+        let page = wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody: false, unpacked: 0 };
         self.frame(Channel::Live, wire::Frame { body: Some(Body::Page(page)) }.encode_to_vec());
     }
 

@@ -88,7 +88,7 @@ fn an_altered_page_is_refused_whole_its_sender_named_and_the_true_one_taken_from
     let liar_id = market.nodes[liar].id();
     for (number, bytes) in alterations(&second).into_iter().enumerate() {
         let closed = market.closed.len();
-        let page = wire::Page { request: 0, log: Some((&log).into()), page: bytes, custody: false };
+        let page = wire::Page { request: 0, log: Some((&log).into()), page: bytes, custody: false, unpacked: 0 };
         market.puppet_send(liar, link, stallmesh_node::link::Channel::Live, encode(Body::Page(page)));
         market.until("the sender's link ends", 5_000, |market| market.is_down(liar, link));
         let named = market.closed[closed..].iter().any(|closed| {

@@ -53,11 +53,14 @@ fn a_revoked_device_gets_nothing_but_control() {
             market.puppet_send(puppet, link, Channel::Live, encode(Body::Want(want)));
         }
     }
-    for lane in [Lane::CHECKPOINT, Lane::CATALOG, Lane::SIGNAL] {
-        let clock = wire::Clock { lane: lane.0, complete: true, logs: Vec::new() };
-        market.puppet_send(puppet, link, Channel::Live, encode(Body::Clock(clock)));
-        let summary = wire::Summary { lane: lane.0, fingerprint: vec![0; 16], logs: 0 };
+    // All lanes together, each alone, and all of it by name.
+    for lanes in [0, 1 << Lane::CHECKPOINT.0, 1 << Lane::CATALOG.0, 1 << Lane::SIGNAL.0, u64::MAX] {
+        let summary = wire::Summary { fingerprint: vec![0; 8], names: vec![0; 4], logs: 0, lanes, answer: false };
         market.puppet_send(puppet, link, Channel::Live, encode(Body::Summary(summary)));
+        let runs = wire::Runs { runs: vec![2, 0, 0, 4, 0], more: false, lanes };
+        market.puppet_send(puppet, link, Channel::Live, encode(Body::Runs(runs)));
+        let delta = wire::Delta { changes: Vec::new(), own: lanes == 0 };
+        market.puppet_send(puppet, link, Channel::Live, encode(Body::Delta(delta)));
     }
     let blob = wire::WantBlob { request: 2, hash: vec![1; 32] };
     market.puppet_send(puppet, link, Channel::Live, encode(Body::WantBlob(blob)));
@@ -65,12 +68,15 @@ fn a_revoked_device_gets_nothing_but_control() {
     market.sell(3, "in its sight");
     market.run_for(10_000);
     let told = market.session_frames(puppet, link);
-    assert!(told.iter().any(|body| matches!(body, Body::Summary(summary) if summary.lane == Lane::CONTROL.0)));
+    let control = 1 << Lane::CONTROL.0;
+    assert!(told.iter().any(|body| matches!(body, Body::Summary(summary) if summary.lanes == control)));
     for body in told {
         let lane = match &body {
             Body::Page(page) => page.log.as_ref().map(|log| log.lane),
-            Body::Summary(summary) => Some(summary.lane),
-            Body::Clock(clock) => Some(clock.lane),
+            Body::Summary(wire::Summary { lanes, .. }) | Body::Runs(wire::Runs { lanes, .. }) => {
+                Some(if *lanes == control { Lane::CONTROL.0 } else { u32::MAX })
+            }
+            Body::Delta(_) => Some(u32::MAX),
             Body::Have(have) => have.logs.iter().filter_map(|log| log.log.as_ref()).map(|log| log.lane).max(),
             Body::Blob(_) | Body::Evidence(_) | Body::Offer(_) => Some(u32::MAX),
             _ => None,

@@ -34,7 +34,13 @@ fn knock(market: &mut Simulation, puppet: usize, road: Road, target: usize, page
     if !pages.is_empty() {
         let pages = pages
             .iter()
-            .map(|(log, page)| wire::Page { request: 0, log: Some(log.into()), page: page.encode(), custody: false })
+            .map(|(log, page)| wire::Page {
+                request: 0,
+                log: Some(log.into()),
+                page: page.encode(),
+                custody: false,
+                unpacked: 0,
+            })
             .collect();
         let frame = encode_join(join_frame::Body::Pages(wire::JoinPages { pages, complete: true }));
         market.puppet_send(puppet, link, Channel::Join, frame);

@@ -123,6 +123,6 @@ impl<S: Store> Engine<S> {
 }
 
 fn page_frame(log: &LogName, page: Vec<u8>) -> Vec<u8> {
-    let page = wire::Page { request: 0, log: Some(log.into()), page, custody: true };
+    let page = wire::Page { request: 0, log: Some(log.into()), page, custody: true, unpacked: 0 };
     wire::Frame { body: Some(Body::Page(page)) }.encode_to_vec()
 }

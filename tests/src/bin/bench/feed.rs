@@ -115,7 +115,7 @@ pub(crate) fn fill(root: &str, publisher: &Path, member: &Path, count: usize) ->
     let seed = identity::random().expect("random bytes");
     let mut engine = Engine::open(store, own, Settings::default(), seed, now()).expect("the member's engine");
     let mut replica = Replica::new(market, written.name.incarnation, Limits::default());
-    replica.load(written.name, 1, written.head());
+    replica.load(written.name, written.head());
     replica.open_session(SESSION, member_id, false, [3; 16], now().monotonic_ms);
     let up = LinkEvent::Up {
         link: LINK,
@@ -123,6 +123,7 @@ pub(crate) fn fill(root: &str, publisher: &Path, member: &Path, count: usize) ->
         road: Road::Mesh,
         dialled: false,
         address: "/ip4/127.0.0.1/udp/9/quic-v1".into(),
+        notices_silence: true,
     };
     engine.handle(Input::Link(up), now());
 

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::figures::{Report, Row, Sample};
+use crate::figures::{Report, Row, Sample, Target};
 use crate::nodes::{Client, Market, Node, catalog_size, products, publish, until};
 use crate::{Options, machine};
 
 pub(crate) fn measure(options: &Options, report: &mut Report) {
-    let (count, quiet) = if options.quick { (3, 1) } else { (10, 60) };
+    let (count, quiet) = if options.quick { (3, 1) } else { (20, 60) };
     let mut market = Market::open(&options.directory);
     let mut stalls: Vec<(Node, Client)> = Vec::new();
-    // The hub is one of the ten.
+    // The hub is one of them.
     for number in 1..count {
         // Each knows the hub and the two that came before it: some six links a node, as in a market with mDNS.
         let known: Vec<String> = stalls.iter().rev().take(2).map(|(node, _)| node.address()).collect();
@@ -57,7 +57,7 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
     let wire = (bytes_after - bytes_before) as f64 / seconds / nodes;
     let frames = (sent_after - sent_before) as f64 / seconds / stalls.len() as f64;
     report.row(Row::new(format!("{count} nodes, {quiet} s: links a node"), links, "links"));
-    report.row(Row::new("  bytes on the wire a node, all headers", wire, "B/s"));
+    report.row(Row::new("  bytes on the wire a node, all headers", wire, "B/s").target(Target::AtMost(60.0)));
     report.row(Row::new("  of which frames of the market", frames, "B/s"));
     report.row(Row::median("  CPU a node", &share, "% of a core"));
 }

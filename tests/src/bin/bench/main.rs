@@ -10,6 +10,7 @@
     reason = "a measurement that can't be made ends the program with its reason"
 )]
 
+mod clock;
 mod feed;
 mod figures;
 mod idle;
@@ -40,6 +41,7 @@ type Measurement = fn(&Options, &mut Report);
 const MEASUREMENTS: &[(&str, &str, Measurement)] = &[
     ("sales", "recording a sale through the API, against append and fsync", sales::measure),
     ("pages", "verifying entries as pages, against a signature each", pages::measure),
+    ("clock", "what two nodes say to find out what differs", clock::measure),
     ("join", "a node that joins a market of many entries", join::measure),
     ("start", "from power-on to member and synced", start::measure),
     ("resume", "from the end of a cut to the hub's word on a sale, resumed against a fresh handshake", resume::measure),
