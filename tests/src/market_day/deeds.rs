@@ -100,9 +100,10 @@ impl Day {
     fn raise(&mut self, device: usize) {
         let id = self.simulation.nodes[device].id();
         let held = self.held_at_the_hub(device);
-        if self.simulation.ask(0, Request::Raise { device: id }) == Answer::Done
-            && let Some(line) = &mut self.truth.devices[device].line
-        {
+        let answer = self.simulation.ask(0, Request::Raise { device: id });
+        let state = &mut self.truth.devices[device];
+        if let Some(line) = state.line.as_mut().filter(|_| answer == Answer::Done) {
+            state.raised = true;
             for (log, sequence) in held {
                 let last = line.entry(log).or_insert(0);
                 *last = sequence.max(*last);

@@ -99,7 +99,7 @@ impl Day {
             self.i8_nobody_is_accused(node)?;
             self.note_alarms(node);
         }
-        self.i7_nothing_beyond_a_line_stands()?;
+        self.i7_a_line_parts_what_stands()?;
         self.i1_what_survived_counts()
     }
 

@@ -68,19 +68,27 @@ impl Day {
         }
     }
 
-    /// I7: of a revoked device what the hub held then stands, and nothing later.
-    pub(super) fn i7_nothing_beyond_a_line_stands(&mut self) -> Result<(), Broken> {
+    /// I7: of a revoked device what the hub held then, or when it was raised, stands, and nothing later.
+    pub(super) fn i7_a_line_parts_what_stands(&mut self) -> Result<(), Broken> {
         // A hub that came back from an older copy may have lost its own word.
         if !self.runs(0) || self.truth.hub_lost_before > 0 {
             return Ok(());
         }
         for device in 0..self.truth.devices.len() {
-            let Some(line) = self.truth.devices[device].line.clone() else { continue };
+            let state = &self.truth.devices[device];
+            let Some(line) = state.line.clone() else { continue };
+            // Whose own fault nothing is, and whose certificate nothing else could end.
+            let raised = state.raised && self.truth.is_honest(device) && !state.copied && !state.clock_was_off;
+            let raised = raised && state.owner.is_none() && state.lost_before == 0;
             let id = self.simulation.nodes[device].id();
             for entry in self.simulation.entries(0, id) {
                 let last = line.get(&(entry.incarnation.clone(), entry.lane.clone())).copied().unwrap_or(0);
                 if entry.standing == "stands" && entry.sequence > last {
                     let what = format!("of revoked node {device} {entry:?} stands, beyond {last}");
+                    return Err(Broken::new(Invariant::MembersOnly, what));
+                }
+                if raised && entry.standing != "stands" && entry.sequence <= last && entry.lane == "sales" {
+                    let what = format!("of node {device}, raised to {last}, {entry:?} doesn't stand");
                     return Err(Broken::new(Invariant::MembersOnly, what));
                 }
             }

@@ -20,7 +20,7 @@ use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind as EntryKind, Lane, L
 use super::Day;
 use super::dice::Dice;
 use super::fault::Kind;
-use crate::simulation::hostile::{encode, written_log};
+use crate::simulation::hostile::{encode, forged_log, written_log};
 use crate::simulation::{Disk, entry_key};
 
 /// Times that somebody who floods sends each frame.
@@ -86,15 +86,20 @@ impl Day {
     pub(super) fn intrude(&mut self, target: usize, dice: &mut Dice) {
         let seed: [u8; 32] = *hash(Domain::Blob, &dice.roll().to_be_bytes()).as_bytes();
         let identity = Identity { device: DeviceKey::from_seed(&seed), seal_secret: seed, opening_secrets: Vec::new() };
-        let name = format!("stranger's goods {}", self.simulation.nodes.len());
+        let entry = self.forbidden_goods("stranger's goods");
+        let puppet = self.send_in(identity, target, &[(Lane::CATALOG, vec![entry])], &[]);
+        self.truth.devices[puppet].stranger = true;
+    }
+
+    /// Products that nobody may ever offer.
+    fn forbidden_goods(&mut self, name: &str) -> Written {
+        let name = format!("{name} {}", self.simulation.nodes.len());
         let goods = payload::Products {
             products: vec![payload::Product { sku: "X".into(), name: name.clone(), price: 1, ..Default::default() }],
             replaces: Vec::new(),
         };
         self.truth.forbidden.push(name);
-        let entry = (self.hub_time(), [0; 8], EntryKind::PRODUCTS, encode_payload(&goods));
-        let puppet = self.send_in(identity, target, &[(Lane::CATALOG, vec![entry])], &[]);
-        self.truth.devices[puppet].stranger = true;
+        (self.hub_time(), [0; 8], EntryKind::PRODUCTS, encode_payload(&goods))
     }
 
     /// A member signs what it may not say, and what says nothing, and hands it to another one as honestly as any page.
@@ -168,9 +173,18 @@ impl Day {
         let proof = unproven_fork(victim, dice);
         let frames: Vec<Body> =
             if dice.chance(50) { vec![Body::Evidence(wire::Evidence { fork_proof: proof })] } else { Vec::new() };
-        let puppet = self.send_in(identity, target, &lanes, &frames);
+        let puppet = self.send_in(identity.clone(), target, &lanes, &frames);
         self.truth.devices[liar].copied = true;
         self.truth.devices[puppet].copied = true;
+        // And in another's name, what only that one could sign.
+        let goods = self.forbidden_goods("goods in another's name");
+        let (market, author) = (self.simulation.market_id(), victim);
+        let log = LogName { author, incarnation: Incarnation::from_bytes([11; 16]), lane: Lane::CATALOG };
+        let (log, page) = forged_log(&market, &identity.device, log, &[goods]);
+        if let Some(link) = self.simulation.puppet_tries(puppet, Road::Mesh, target, 1_000) {
+            self.simulation.puppet_opens_session(puppet, link, [11; 16]);
+            self.simulation.puppet_sends_page(puppet, link, &log, &page, false);
+        }
     }
 
     /// Somebody who has the hub's key tells a member of another market day than the hub tells all others.

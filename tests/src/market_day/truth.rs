@@ -48,6 +48,8 @@ pub struct Device {
     pub revoked: bool,
     /// What the hub held of it when it was revoked, or raised last: by (incarnation, lane), the last sequence.
     pub line: Option<Line>,
+    /// The hub has raised that line.
+    pub raised: bool,
     /// Its clock was off once: it may have started so, and then goes on from there.
     pub clock_was_off: bool,
     /// It was never let in.

@@ -187,6 +187,19 @@ pub fn written_log(
     entries: &[(u64, [u8; 8], Kind, Vec<u8>)],
 ) -> (LogName, Page) {
     let log = LogName { author: key.id(), incarnation: Incarnation::from_bytes(incarnation), lane };
+    forged_log(market, key, log, entries)
+}
+
+/// The same under any name: where that isn't the key's own, no signature of it holds.
+///
+/// # Panics
+/// An entry breaks a limit of the format.
+pub fn forged_log(
+    market: &MarketId,
+    key: &DeviceKey,
+    log: LogName,
+    entries: &[(u64, [u8; 8], Kind, Vec<u8>)],
+) -> (LogName, Page) {
     let mut writer = LogWriter::open(market, log);
     let mut page = Page { first: 1, previous: writer.head().hash, entries: Vec::new(), signatures: Vec::new() };
     let opening = entries.first().map_or((0, [0; 8]), |(time, seen, ..)| (*time, *seen));
