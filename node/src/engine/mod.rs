@@ -232,6 +232,8 @@ pub struct Engine<S> {
     ways: Ways,
     checkpoints: CheckpointWriter,
     checkpoint_at: Option<u64>,
+    /// The stall's read key that this run has published last.
+    read_key_made: Option<hub::ReadKeyMade>,
     /// Owner of a stall: when its next read key is due, in monotonic milliseconds.
     stall_key_at: Option<u64>,
     renewals: Renewals,
@@ -361,6 +363,7 @@ impl<S: Store> Engine<S> {
             ways: Ways::new(&device),
             checkpoints: CheckpointWriter::default(),
             checkpoint_at: None,
+            read_key_made: None,
             stall_key_at: None,
             renewals: Renewals::default(),
             day_keys: BTreeMap::new(),

@@ -262,9 +262,20 @@ impl Day {
         }
         if self.simulation.now >= self.looked_hard_at + LOOK_HARD_EVERY_MS {
             self.looked_hard_at = self.simulation.now;
+            self.tell_how_far();
             self.now_and_then()?;
         }
         Ok(())
+    }
+
+    /// For whoever waits: how far the day is, and what most frames were so far.
+    fn tell_how_far(&self) {
+        let mut frames: BTreeMap<&str, u64> = BTreeMap::new();
+        for ((_, kind), (count, _)) in &self.simulation.traffic {
+            *frames.entry(kind).or_insert(0) += count;
+        }
+        let minutes = self.simulation.now / 60_000;
+        tracing::info!(seed = self.plan.seed, minutes, events = self.simulation.steps(), ?frames, "the day goes on");
     }
 
     /// A second process on a copy of a node's disk, which nobody hears of.

@@ -28,6 +28,7 @@ use crate::hub::reconcile::Reconciliation;
 use crate::store::{Store, Table};
 
 pub(crate) use self::opening::{OpeningKeys, opening_key_message};
+pub(crate) use self::read_keys::ReadKeyMade;
 pub(crate) use self::recovery::Recovery;
 pub(crate) use self::renewal::{RETURN_MS, Renewals};
 pub(crate) use self::settlement::{judge, read_sale};

@@ -12,6 +12,17 @@ use crate::store::Store;
 
 /// Read keys last for a day of 24 hours, in UTC.
 const DAY_MS: u64 = 24 * 3_600_000;
+/// The same key isn't made a second time within an hour. One may have no effect, for what is held against this device,
+/// and two devices of a stall may see its devices otherwise: else each change would have them write another.
+const AGAIN_MS: u64 = 3_600_000;
+
+/// What key this run has published last.
+#[derive(Debug)]
+pub(crate) struct ReadKeyMade {
+    at: u64,
+    day: u32,
+    readers: BTreeSet<[u8; 32]>,
+}
 
 impl<S: Store> Engine<S> {
     /// The owner's device of a stall makes its read key, and wraps it to each device that may read.
@@ -37,13 +48,22 @@ impl<S: Store> Engine<S> {
             .filter(|reader| reader.stall == certificate.stall && reader.scopes.allows(Scope::READ_SALES))
             .map(|reader| reader.seal_key)
             .collect();
+        let wanted: BTreeSet<[u8; 32]> = readers.iter().copied().collect();
         let current = self.views.stall_key(&certificate.stall);
         let complete = current.is_some_and(|key| {
             let wrapped: BTreeSet<&[u8]> = key.wraps.iter().map(|wrap| wrap.recipient.as_slice()).collect();
-            // A device that was removed starts a new key; one that was added gets it, too.
-            key.day == day && wrapped == readers.iter().map(|reader| reader.as_slice()).collect()
+            // A device that was removed starts a new key; one that was added gets it, too. A key of tomorrow is the word of
+            // a clock that is ahead, and as good.
+            key.day >= day && wrapped == wanted.iter().map(|reader| reader.as_slice()).collect()
         });
-        if complete || readers.is_empty() {
+        // The latest day counts.
+        let day = current.map_or(day, |key| key.day.max(day));
+        let now = self.now.monotonic_ms;
+        let repeats = self
+            .read_key_made
+            .as_ref()
+            .is_some_and(|made| made.day == day && made.readers == wanted && now < made.at.saturating_add(AGAIN_MS));
+        if complete || repeats || readers.is_empty() {
             return;
         }
         let secret: [u8; 32] = self.random_bytes();
@@ -59,8 +79,9 @@ impl<S: Store> Engine<S> {
         }
         let message =
             payload::StallKey { stall: certificate.stall.clone(), day, public_key: key.public().to_vec(), wraps };
-        if let Err(error) = self.append_public(Lane::CONTROL, Kind::STALL_KEY, encode(&message)) {
-            tracing::warn!(%error, "the stall's read key could not be published");
+        match self.append_public(Lane::CONTROL, Kind::STALL_KEY, encode(&message)) {
+            Ok(_) => self.read_key_made = Some(ReadKeyMade { at: now, day, readers: wanted }),
+            Err(error) => tracing::warn!(%error, "the stall's read key could not be published"),
         }
     }
 
