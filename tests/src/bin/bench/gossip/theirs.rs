@@ -51,7 +51,7 @@ fn topic() -> IdentTopic {
     IdentTopic::new("bench")
 }
 
-/// Transport as our mesh has it, and the mesh of six with which the figures of others were taken.
+/// QUIC with the library's own settings, and a mesh of six.
 fn swarm() -> Swarm<Behaviour> {
     let config = ConfigBuilder::default()
         .validation_mode(ValidationMode::None)
