@@ -100,6 +100,20 @@ fn a_quiet_market_is_measured_in_bytes_and_cpu() {
 }
 
 #[test]
+fn live_replication_is_measured_beside_gossipsub_and_comes_everywhere() {
+    let rows = quick("gossip");
+    for end in ["to each node, p50", "to each node, p99", "to the last node, p50", "to the last node, p99"] {
+        assert_eq!(row(&rows, end)["baseline"]["name"], "gossipsub", "{end}");
+    }
+    // A delivered byte is on the wire at least once, whatever the machine.
+    let wire = row(&rows, "wire a delivered byte");
+    assert!(wire["value"].as_f64().unwrap() > 1.0, "{wire}");
+    assert!(row(&rows, "bytes beside gossipsub's")["baseline"]["value"].as_f64().unwrap() > 1.0);
+    // Whatever gossip loses, the logs bring.
+    assert_eq!(row(&rows, "not everywhere, of 20")["value"], 0.0);
+}
+
+#[test]
 fn memory_is_measured_with_products() {
     let rows = quick("memory");
     assert!(row(&rows, "after fetching 300 products")["value"].as_f64().unwrap() > 1.0);

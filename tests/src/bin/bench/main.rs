@@ -13,6 +13,7 @@
 mod clock;
 mod feed;
 mod figures;
+mod gossip;
 mod idle;
 mod join;
 mod machine;
@@ -46,6 +47,7 @@ const MEASUREMENTS: &[(&str, &str, Measurement)] = &[
     ("start", "from power-on to member and synced", start::measure),
     ("resume", "from the end of a cut to the hub's word on a sale, resumed against a fresh handshake", resume::measure),
     ("idle", "bytes and CPU of nodes that have nothing to do", idle::measure),
+    ("gossip", "small messages to everybody, against gossipsub", gossip::measure),
     ("memory", "resident memory of a stall with many products", memory::measure),
 ];
 
