@@ -1,7 +1,6 @@
 //! A dishonest device signs two histories of a log.
 
 use stallmesh_node::engine::{Answer, ProductView, Request, SettlementView};
-use stallmesh_protocol::Kind;
 use stallmesh_tests::simulation::Simulation;
 
 use super::{member_state, notices, settle_and_recompute, until_posted};
@@ -225,17 +224,4 @@ fn where_a_checkpoint_named_one_branch_of_a_catalog_all_nodes_take_that_branch()
         let views: Vec<_> = [0, 1, 3, 4, 5].map(|index| standing(&mut market, index, 2)).into_iter().collect();
         assert!(views.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: {views:#?}");
     }
-}
-
-#[test]
-fn a_device_whose_keys_have_no_effect_does_not_make_them_again_and_again() {
-    let (mut market, second) = two_faced(160);
-    sell_on_both_sides(&mut market, second);
-    publish_on_both_sides(&mut market, second);
-    market.heal();
-    all_agree_on_quarantine(&mut market, &[1, 3, 4, 5]);
-    market.run_for(20 * 60_000);
-    let (id, kind) = (market.nodes[2].id(), Kind::STALL_KEY.to_string());
-    let keys = market.entries(3, id).iter().filter(|entry| entry.kind == kind).count();
-    assert!((1..=8).contains(&keys), "{keys} read keys");
 }
