@@ -198,11 +198,11 @@ impl Run {
                 let count = reader.length(reader.remaining(), "a run")?;
                 let (mut logs, mut next) = (Vec::new(), 0_usize);
                 for _ in 0..count {
-                    let place = next + reader.length(1 << 32, "a place in a run")?;
+                    let place = next.saturating_add(reader.length(u32::MAX as usize, "a place in a run")?);
                     let entries = reader.varint("entries")?;
                     let hash = if entries == 0 { reader.array("a hash")? } else { [0; 8] };
                     logs.push(More { place, entries, hash });
-                    next = place + 1;
+                    next = place.saturating_add(1);
                 }
                 Run::MoreInOrder { names, logs }
             }

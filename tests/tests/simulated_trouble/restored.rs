@@ -107,6 +107,20 @@ fn a_restart_of_a_hub_whose_disk_is_whole_takes_nothing_back() {
 }
 
 #[test]
+fn two_copies_of_a_hub_do_not_take_their_word_back_at_each_others_every_entry() {
+    let mut market = Simulation::market(550, 3);
+    market.clone_device(0, market.nodes[0].disk.copy());
+    for number in 0..60 {
+        market.sell(2, &format!("sale-{number}"));
+        market.run_for(10_000);
+    }
+    let said = restorations(&mut market);
+    // At 0, 2, 6, 14 … 510 s, at most, by each.
+    assert!((1..=18).contains(&said), "{said} restorations in ten minutes");
+    until_posted(&mut market, 60);
+}
+
+#[test]
 fn a_member_cannot_take_back_the_hubs_word() {
     let mut market = Simulation::market(530, 2);
     market.sell(3, "one");

@@ -23,6 +23,7 @@ use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::replica::SessionId;
 use stallmesh_protocol::{DeviceId, Kind, LogName, wire};
 
+use super::restoration::Restoring;
 use crate::engine::logs::Run;
 use crate::engine::{Engine, META_FENCE, META_WAITING, MissingView};
 use crate::store::{Store, StoreError, Table};
@@ -44,8 +45,8 @@ pub(crate) struct Recovery {
     waiting: bool,
     /// What hubs said that they had, and have no more.
     had: BTreeMap<(LogName, DeviceId), Acknowledgement>,
-    /// Until when this hub's own word counts for nothing, as far as it knows: see `restoration`.
-    pub(super) lost_until: u64,
+    /// What this hub knows of having come back from an older copy of its disk.
+    pub(super) restoring: Restoring,
 }
 
 impl Recovery {

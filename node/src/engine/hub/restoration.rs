@@ -14,11 +14,26 @@ use crate::engine::logs::Held;
 use crate::engine::{Engine, META_RESTORED};
 use crate::store::{Store, StoreError, Table};
 
+/// After its first word a hub waits so long before it says another, then twice as long each time, up to an hour. Where
+/// two copies of one hub run, each takes whatever the other writes for its own.
+const AGAIN_MIN_MS: u64 = 2_000;
+const AGAIN_MAX_MS: u64 = 3_600_000;
+
+/// What a hub knows of having come back from an older copy of its disk.
+#[derive(Debug, Default)]
+pub(crate) struct Restoring {
+    /// Until when its own word counts for nothing, in milliseconds since 1970; 0 where all of it counts.
+    lost_until: u64,
+    /// When it may say so next, in monotonic milliseconds, and how long it waits after that.
+    again_at: u64,
+    wait_ms: u64,
+}
+
 impl<S: Store> Engine<S> {
     pub(crate) fn load_restoration(&mut self) -> Result<(), StoreError> {
         let until = self.overlay.get(Table::Meta, META_RESTORED)?;
-        self.recovery.lost_until =
-            until.and_then(|until| until.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+        let until = until.and_then(|until| until.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+        self.recovery.restoring.lost_until = until;
         Ok(())
     }
 
@@ -45,8 +60,8 @@ impl<S: Store> Engine<S> {
     }
 
     fn lost_until(&mut self, until: u64) {
-        if until > self.recovery.lost_until && until > self.views.restored_until(&self.device.id()) {
-            self.recovery.lost_until = until;
+        if until > self.recovery.restoring.lost_until && until > self.views.restored_until(&self.device.id()) {
+            self.recovery.restoring.lost_until = until;
             // With what showed it: a crash forgets neither or both.
             self.overlay.put(Table::Meta, META_RESTORED, until.to_be_bytes());
         }
@@ -54,12 +69,17 @@ impl<S: Store> Engine<S> {
 
     /// Hub: says that its word of before counts no more, where it has learnt so.
     pub(super) fn restoration_tick(&mut self) {
-        let own = self.device.id();
-        if self.recovery.lost_until <= self.views.restored_until(&own) || !self.is_hub() {
+        let (own, now) = (self.device.id(), self.now.monotonic_ms);
+        let restoring = &self.recovery.restoring;
+        let is_said = restoring.lost_until <= self.views.restored_until(&own);
+        if is_said || now < restoring.again_at || !self.is_hub() {
             return;
         }
+        let restoring = &mut self.recovery.restoring;
+        restoring.wait_ms = (restoring.wait_ms * 2).clamp(AGAIN_MIN_MS, AGAIN_MAX_MS);
+        restoring.again_at = now + restoring.wait_ms;
         // Up to now: what it signed after the last entry that came back is older than this start.
-        let until = self.recovery.lost_until.max(self.time());
+        let until = self.recovery.restoring.lost_until.max(self.time());
         let message = payload::Restoration { until };
         match self.append_public(Lane::CONTROL, Kind::RESTORATION, encode(&message)) {
             Ok(_) => {
