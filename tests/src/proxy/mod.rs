@@ -6,6 +6,7 @@
 
 mod shaper;
 mod tcp;
+mod thread;
 mod udp;
 
 pub use self::shaper::{Counts, Faults};

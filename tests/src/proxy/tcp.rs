@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::thread::Thread;
 use super::{Direction, Faults};
 
 /// Bytes that are read at once, and chunks of them that wait.
@@ -51,8 +52,8 @@ impl Shared {
 pub struct TcpProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    /// Ends with it.
+    _thread: Thread,
 }
 
 impl TcpProxy {
@@ -67,26 +68,14 @@ impl TcpProxy {
         });
         let (address, listener) = listener.unwrap_or_else(|error| panic!("a socket for the proxy: {error}"));
         let shared = Arc::new(Shared::default());
-        let (stop, stopped) = oneshot::channel();
         let inside = shared.clone();
-        let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.unwrap_or_else(|error| panic!("a runtime for the proxy: {error}"));
-            runtime.block_on(async {
-                let Ok(listener) = TcpListener::from_std(listener) else { return };
-                let accepting = async {
-                    while let Ok((near, _)) = listener.accept().await {
-                        tokio::spawn(connect(near, target, inside.clone()));
-                    }
-                };
-                tokio::select! {
-                    () = accepting => {}
-                    _ = stopped => {}
-                }
-            });
+        let thread = Thread::run(move || async move {
+            let Ok(listener) = TcpListener::from_std(listener) else { return };
+            while let Ok((near, _)) = listener.accept().await {
+                tokio::spawn(connect(near, target, inside.clone()));
+            }
         });
-        let thread = thread.unwrap_or_else(|error| panic!("a thread for the proxy: {error}"));
-        TcpProxy { address, shared, stop: Some(stop), thread: Some(thread) }
+        TcpProxy { address, shared, _thread: thread }
     }
 
     /// Where whoever dials goes.
@@ -115,15 +104,6 @@ impl TcpProxy {
     pub fn end_all(&self) {
         self.shared.state().ends += 1;
         self.shared.changed.notify_waiters();
-    }
-}
-
-impl Drop for TcpProxy {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::UdpSocket;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 
 use super::Direction;
 use super::shaper::{Counts, Faults, Shaper};
+use super::thread::Thread;
 
 /// A datagram's room.
 const DATAGRAM_MAX: usize = 65_536;
@@ -58,8 +59,8 @@ impl Shared {
 pub struct UdpProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    /// Ends with it.
+    _thread: Thread,
 }
 
 impl UdpProxy {
@@ -82,20 +83,9 @@ impl UdpProxy {
         };
         let shared =
             Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), begun: Instant::now(), target });
-        let (stop, stopped) = oneshot::channel();
         let inside = shared.clone();
-        let thread = std::thread::Builder::new().name("proxy".into()).spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.unwrap_or_else(|error| panic!("a runtime for the proxy: {error}"));
-            runtime.block_on(async {
-                tokio::select! {
-                    () = run(socket, inside) => {}
-                    _ = stopped => {}
-                }
-            });
-        });
-        let thread = thread.unwrap_or_else(|error| panic!("a thread for the proxy: {error}"));
-        UdpProxy { address, shared, stop: Some(stop), thread: Some(thread) }
+        let thread = Thread::run(move || run(socket, inside));
+        UdpProxy { address, shared, _thread: thread }
     }
 
     /// Where whoever dials goes.
@@ -175,15 +165,6 @@ fn send_again(target: SocketAddr, datagrams: &[Vec<u8>]) {
         .and_then(|socket| datagrams.iter().try_for_each(|datagram| socket.send_to(datagram, target).map(drop)));
     if let Err(error) = sent {
         panic!("sending again: {error}");
-    }
-}
-
-impl Drop for UdpProxy {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
