@@ -112,8 +112,18 @@ impl UdpProxy {
 
     /// Nothing gets through, or all does again; other faults stay as they are.
     pub fn cut(&self, cut: bool) {
+        self.cut_one(Direction::Up, cut);
+        self.cut_one(Direction::Down, cut);
+    }
+
+    /// Cuts one direction, or mends it; the other faults stay.
+    pub fn cut_one(&self, direction: Direction, cut: bool) {
         let mut state = self.shared.state();
-        (state.up.faults.cut, state.down.faults.cut) = (cut, cut);
+        let lane = match direction {
+            Direction::Up => &mut state.up,
+            Direction::Down => &mut state.down,
+        };
+        lane.faults.cut = cut;
     }
 
     /// What became of datagrams so far.
