@@ -147,14 +147,14 @@ impl UdpProxy {
         self.shared.state().far.values().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
-    /// Keeps what clients send from now on.
+    /// Keeps what clients send from now on, and nothing of before.
     pub fn record(&self) {
         self.shared.state().recorded = Some(Vec::new());
     }
 
-    /// What clients have sent since, in order; it is kept no longer.
+    /// What clients have sent since, in order.
     pub fn recorded(&self) -> Vec<Vec<u8>> {
-        self.shared.state().recorded.take().unwrap_or_default()
+        self.shared.state().recorded.clone().unwrap_or_default()
     }
 
     /// Sends datagrams to the far side as somebody else would who has them: from an address of its own, past all faults.
