@@ -68,6 +68,8 @@ bugs! {
     RestorationIgnored "restoration-ignored" "The word of a hub that has come back from an older copy still frees.",
     OrphansRefused "orphans-refused" "The hub takes no sales whose predecessors it lacks.",
     NoAnswer "no-answer" "What comes to a carrier goes no further.",
+    ReadKeyAgain "read-key-again" "A stall's read key is made again whenever somebody asks whether there is one.",
+    StopsSelling "stops-selling" "A device without a link to the hub refuses to sell.",
     // Views.
     FirstComes "first-comes" "Of two versions of a product the one that came first counts.",
     StaleView "stale-view" "A view isn't built anew when a checkpoint, a line or a proof changes what stands.",
@@ -77,6 +79,7 @@ bugs! {
     TaxKept "tax-kept" "A sale's tax is posted to its stall.",
     BatchWhole "batch-whole" "A batch publishes all that counts, not what is new.",
     ClosingForgotten "closing-forgotten" "A hub that starts again knows of no closing before.",
+    FeeLost "fee-lost" "The market's fee is taken from a sale and written to no account.",
     FeeOfToday "fee-of-today" "A sale pays the fee that is in force when it is settled.",
 }
 

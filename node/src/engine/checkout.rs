@@ -5,6 +5,7 @@ use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::hash::{Domain, Hasher};
 use stallmesh_protocol::money;
 use stallmesh_protocol::payload::{self, Product};
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{Kind, Lane, SaleId};
 
 use super::author::{Parts, position_text};
@@ -15,6 +16,7 @@ use super::{
     TenderKind, TenderView,
 };
 use crate::hub::reconcile::is_in_range;
+use crate::link::Road;
 use crate::store::Store;
 
 /// The most lines and tenders of one sale.
@@ -61,6 +63,9 @@ impl<S: Store> Engine<S> {
         }
         if self.views.membership.is_revoked(&own) {
             return Err(Failure::new(FailureCode::EScope, "this device's certificate was revoked"));
+        }
+        if planted::is_on(Bug::StopsSelling) && !self.links.values().any(|link| link.road == Road::Uplink) {
+            return Err(Failure::new(FailureCode::EUnavailable, "the hub is out of reach"));
         }
         let (message, lines) = self.price(order, &certificate.stall)?;
         // Expiry ends granting, refunds and publishing; selling goes on, marked, while no hub was heard.

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use stallmesh_protocol::planted::{self, Bug};
 
 /// An account of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,7 +85,9 @@ pub fn posting(entry: &str, currency: &str, legs: Vec<(Account, i64)>) -> Result
     if sum != 0 {
         return Err(Unbalanced { entry: entry.to_owned(), currency: currency.to_owned(), sum });
     }
-    let rows = legs.into_iter().filter(|(_, amount)| *amount != 0).zip(0..).map(|((account, amount), leg)| Row {
+    let lost = |account: &Account| planted::is_on(Bug::FeeLost) && *account == Account::MarketFee;
+    let legs = legs.into_iter().filter(|(account, amount)| *amount != 0 && !lost(account));
+    let rows = legs.zip(0..).map(|((account, amount), leg)| Row {
         entry: entry.to_owned(),
         leg,
         account: account.to_string(),

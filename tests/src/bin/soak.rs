@@ -362,6 +362,7 @@ fn sum_up(done: &[Outcome]) {
     spread("simulated hours", &|day| day.span_ms / 3_600_000);
     spread("kinds of faults", &|day| day.fired.len() as u64);
     spread("healed in % of the bound", &|day| day.healed_percent);
+    spread("most entries of a device beside its sales", &|day| day.most_words as u64);
     let total: usize = days.iter().map(|day| day.sales).sum();
     println!("  acknowledged sales: {total}");
     let mut fired: BTreeMap<Kind, (u64, u64)> = BTreeMap::new();

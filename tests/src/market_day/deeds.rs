@@ -7,6 +7,7 @@ use stallmesh_node::engine::{
     SettlementView, TenderKind,
 };
 use stallmesh_node::store::{Direction, Store, Table};
+use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogName};
 
 use super::invariants::{Broken, Invariant};
@@ -38,6 +39,7 @@ impl Day {
             }
             Deed::Revoke { device } => self.revoke(*device),
             Deed::Raise { device } => self.raise(*device),
+            Deed::Rotate => self.rotate(),
             Deed::Settle => return self.settle().map(|_| ()),
         }
         Ok(())
@@ -46,6 +48,17 @@ impl Day {
     /// Whether a node answers.
     pub(super) fn runs(&self, device: usize) -> bool {
         self.simulation.nodes[device].engine.is_some() && !self.simulation.is_paused(device)
+    }
+
+    /// As the hub's program does it: the secret is kept before anybody seals to it.
+    fn rotate(&mut self) {
+        if self.runs(0) {
+            let secret = *hash(Domain::Blob, &self.dice.roll().to_be_bytes()).as_bytes();
+            self.simulation.nodes[0].identity.opening_secrets.push(secret);
+            if self.simulation.ask(0, Request::RotateOpeningKey { secret }) == Answer::Done {
+                self.reached.insert(Rare::KeyRotated);
+            }
+        }
     }
 
     fn join(&mut self, device: usize, stall: &str) {

@@ -55,6 +55,7 @@ kinds! {
     ClockOff "clock-off" "A device's clock is off, by up to ten years.",
     ClockStill "clock-still" "A device's clock stands still.",
     Pause "pause" "A process stands still.",
+    Burned "burned" "The hub's machine is gone with its keys; a new one is made from the root's and the recovery key.",
     Battery "battery" "A battery runs low, and then out: the device never returns.",
     Fork "fork" "A dishonest device writes two histories.",
     Garbage "garbage" "A dishonest member flips bits in what it sends.",
@@ -76,7 +77,7 @@ impl Kind {
             Kind::Battery | Kind::Fork | Kind::Clone | Kind::LyingDisk | Kind::BitRot => 2,
             Kind::Garbage | Kind::Replay | Kind::Flood | Kind::Withhold | Kind::ForgedAck => 2,
             Kind::FalseCustody | Kind::Newer | Kind::Stranger | Kind::Rollback | Kind::Lies => 2,
-            Kind::TwoStories => 1,
+            Kind::TwoStories | Kind::Burned => 1,
             Kind::Kill | Kind::PowerCut => 8,
             _ => 4,
         }
@@ -94,6 +95,8 @@ impl Kind {
         let machine = |dice: &mut Dice| usize::try_from(dice.between(0, last)).unwrap_or(1);
         let seller = |dice: &mut Dice| usize::try_from(dice.between(2, last)).unwrap_or(2);
         let device = match self {
+            // Where sales are acknowledged is where a cut can cost one.
+            Kind::PowerCut | Kind::SecondCut if dice.chance(60) => seller(dice),
             Kind::Kill
             | Kind::PowerCut
             | Kind::SecondCut
@@ -136,7 +139,10 @@ impl Kind {
 impl Fault {
     /// Whether it lasts until it is ended.
     pub fn ends(&self) -> bool {
-        !matches!(self.kind, Kind::Battery | Kind::Stranger | Kind::Clone | Kind::Lies | Kind::TwoStories)
+        !matches!(
+            self.kind,
+            Kind::Battery | Kind::Stranger | Kind::Clone | Kind::Lies | Kind::TwoStories | Kind::Burned
+        )
     }
 }
 

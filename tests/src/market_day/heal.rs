@@ -2,6 +2,7 @@
 
 use stallmesh_node::engine::{Answer, ExplainSubject, Request};
 
+use super::fault::Kind;
 use super::invariants::{Broken, Invariant, holds};
 use super::{Day, Rare};
 use crate::simulation::{Beliefs, Conditions, SILENCE_MS};
@@ -78,6 +79,7 @@ impl Day {
 
     pub(super) fn heal(&mut self) -> Result<(), Broken> {
         self.end_faults()?;
+        self.everybody_sells()?;
         let bound = self.bound_ms();
         let began = self.simulation.now;
         loop {
@@ -97,7 +99,11 @@ impl Day {
             self.i7_strangers_have_no_effect(node)?;
             self.i7_nobody_counts_who_was_not_let_in(node)?;
             self.i8_nobody_is_accused(node)?;
+            self.i11_nobody_talks_without_end(node)?;
             self.note_alarms(node);
+        }
+        if self.fired.contains_key(&Kind::Burned) {
+            self.reached.insert(Rare::TakenOver);
         }
         self.i7_a_line_parts_what_stands()?;
         self.i1_what_survived_counts()
@@ -131,7 +137,7 @@ impl Day {
     }
 
     /// Nodes that must agree: those that run, were let in, and keep to the rules.
-    fn counted(&mut self) -> Vec<usize> {
+    pub(super) fn counted(&self) -> Vec<usize> {
         (0..self.simulation.nodes.len())
             .filter(|node| self.simulation.nodes[*node].engine.is_some() && self.truth.is_honest(*node))
             .filter(|node| !self.truth.devices[*node].revoked && !self.truth.devices[*node].gone)

@@ -14,6 +14,8 @@ const FILE_BYTES_SPARE: u64 = 8 * 1024 * 1024;
 const FILE_BYTES_PER_BYTE: u64 = 24;
 /// Frames and timers under way for each pair of nodes.
 const UNDER_WAY_PER_PAIR: usize = 4_000;
+/// Entries that an honest device writes on a day beside its sales, checkpoints and postings.
+const WORDS_MAX: usize = 300;
 /// For so long a node may be due each millisecond.
 const SPINS_MS_MAX: u64 = 5_000;
 /// Milliseconds that a trusted time may fall over a restart: what is kept is a minute old at most, and a wall clock
@@ -138,6 +140,7 @@ impl Day {
         self.i3_the_ledger_sums_to_zero()?;
         let device = usize::try_from(self.dice.between(0, self.truth.devices.len() as u64 - 1)).unwrap_or(0);
         self.i10_views_are_what_their_entries_say(device)?;
+        self.i11_nobody_talks_without_end(device)?;
         self.i7_strangers_have_no_effect(device)?;
         self.i7_nobody_counts_who_was_not_let_in(device)?;
         self.i8_nobody_is_accused(device)
@@ -204,6 +207,40 @@ impl Day {
         if medium.length() > FILE_BYTES_SPARE + FILE_BYTES_PER_BYTE * live as u64 {
             let what = format!("node {device}'s file has {} bytes for {live}", medium.length());
             return Err(Broken::new(Invariant::Bounded, what));
+        }
+        Ok(())
+    }
+
+    /// What honest devices write of themselves follows from what people do.
+    pub(super) fn i11_nobody_talks_without_end(&mut self, device: usize) -> Result<(), Broken> {
+        if !self.runs(device) || !self.truth.is_honest(device) || self.truth.devices[device].copied {
+            return Ok(());
+        }
+        let id = self.simulation.nodes[device].id();
+        let words = self.simulation.entries(device, id).into_iter();
+        let words = words.filter(|entry| ["control", "catalog", "signal"].contains(&entry.lane.as_str())).count();
+        self.most_words = self.most_words.max(words);
+        if words > WORDS_MAX {
+            return Err(Broken::new(Invariant::Bounded, format!("node {device} has written {words} entries")));
+        }
+        Ok(())
+    }
+
+    /// A member that runs sells, whoever else is there.
+    pub(super) fn everybody_sells(&mut self) -> Result<(), Broken> {
+        for device in self.counted() {
+            let state = &self.truth.devices[device];
+            // Whose clock was ahead may take its certificate for expired.
+            let plain = state.owner.is_none() && !state.clock_was_off && !state.copied;
+            if !plain || !self.runs(device) || self.simulation.status(device).role != "stall" {
+                continue;
+            }
+            let sales = self.truth.sales.len();
+            self.sell(device, 1, false)?;
+            // It may just have died of its disk.
+            if self.truth.sales.len() == sales && self.runs(device) {
+                return Err(Broken::new(Invariant::KeepsSelling, format!("node {device} doesn't sell any more")));
+            }
         }
         Ok(())
     }

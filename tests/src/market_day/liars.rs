@@ -170,13 +170,15 @@ impl Day {
         ];
         self.truth.devices[liar].dishonest = true;
         self.simulation.witness.release(&self.simulation.nodes[liar].id());
-        let proof = unproven_fork(victim, dice);
-        let frames: Vec<Body> =
-            if dice.chance(50) { vec![Body::Evidence(wire::Evidence { fork_proof: proof })] } else { Vec::new() };
+        let frames = [Body::Evidence(wire::Evidence { fork_proof: unproven_fork(victim, dice) })];
         let puppet = self.send_in(identity.clone(), target, &lanes, &frames);
         self.truth.devices[liar].copied = true;
         self.truth.devices[puppet].copied = true;
-        // And in another's name, what only that one could sign.
+        // And in another's name, what only that one could sign, to somebody who hasn't seen through it yet.
+        let others: Vec<usize> = (1..puppet)
+            .filter(|other| *other != liar && self.runs(*other) && self.truth.devices[*other].is_invited())
+            .collect();
+        let target = dice.pick(&others).copied().unwrap_or(target);
         let goods = self.forbidden_goods("goods in another's name");
         let (market, author) = (self.simulation.market_id(), victim);
         let log = LogName { author, incarnation: Incarnation::from_bytes([11; 16]), lane: Lane::CATALOG };

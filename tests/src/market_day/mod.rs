@@ -76,11 +76,15 @@ pub enum Rare {
     RevokedUnheard,
     /// Two checkpoints of one number were noticed.
     TwoStories,
+    /// The hub's opening key was changed.
+    KeyRotated,
+    /// A hub that burned was replaced, and the new one met the market.
+    TakenOver,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Rare; 15] = [
+    pub const ALL: [Rare; 17] = [
         Rare::Died,
         Rare::Wiped,
         Rare::TimedOut,
@@ -96,6 +100,8 @@ impl Rare {
         Rare::Punished,
         Rare::RevokedUnheard,
         Rare::TwoStories,
+        Rare::KeyRotated,
+        Rare::TakenOver,
     ];
 }
 
@@ -120,6 +126,8 @@ pub struct Outcome {
     pub events: u64,
     /// How long healing took of what it may, in percent.
     pub healed_percent: u64,
+    /// The most entries that one honest device wrote beside sales, checkpoints and postings.
+    pub most_words: usize,
     /// Frames and bytes that nodes sent, by kind of frame.
     pub traffic: BTreeMap<(usize, &'static str), (u64, u64)>,
     /// What did not hold.
@@ -162,6 +170,7 @@ pub struct Day {
     looked_hard_at: u64,
     closed_seen: usize,
     healed_percent: u64,
+    most_words: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -194,6 +203,7 @@ impl Day {
             looked_hard_at: 0,
             closed_seen: 0,
             healed_percent: 0,
+            most_words: 0,
         }
     }
 
@@ -331,6 +341,7 @@ pub fn run(plan: &Plan) -> Outcome {
         trace: day.simulation.trace.hash(),
         events: day.simulation.steps(),
         healed_percent: day.healed_percent,
+        most_words: day.most_words,
         traffic: std::mem::take(&mut day.simulation.traffic),
         failure,
     }

@@ -60,6 +60,8 @@ pub enum Deed {
         /// Whose.
         device: usize,
     },
+    /// The organiser changes the hub's opening key.
+    Rotate,
     /// The hub closes a batch.
     Settle,
 }
@@ -118,6 +120,11 @@ impl Plan {
         let span_ms = dice.between(6 * HOUR, 9 * HOUR);
         let mut plan = Plan { seed, devices, rooms, opens_ms, span_ms, steps: Vec::new() };
         plan.people(&mut dice);
+        let mut keys = Dice::new(seed, 7);
+        for _ in 0..if keys.chance(30) { keys.between(1, 3) } else { 0 } {
+            let at = keys.between(30 * MINUTE, span_ms);
+            plan.deed(at, Deed::Rotate);
+        }
         plan.faults(&mut Dice::new(seed, 2));
         // What happens at one time keeps the order in which it was drawn.
         plan.steps.sort_by_key(|step| step.at);

@@ -5,6 +5,7 @@ use stallmesh_node::link::Channel;
 
 use super::dice::Dice;
 use super::fault::{Fault, Kind};
+use super::truth::Device;
 use super::{Day, Later};
 use crate::simulation::Conditions;
 
@@ -73,6 +74,7 @@ impl Day {
                 let copy = self.simulation.nodes[device].disk.copy();
                 self.truth.devices[device].copy = Some(copy);
             }
+            Kind::Burned => self.burn_hub(&mut dice),
             Kind::Clone if self.is_up(device) && self.truth.devices[device].is_invited() => self.copy_machine(device),
             Kind::ClockOff => {
                 self.truth.devices[device].clock_was_off = true;
@@ -93,8 +95,8 @@ impl Day {
                 }
                 let second = self.simulation.fork_device(device);
                 self.grow(second, device);
-                // Both at one moment: all but what they say is the same.
-                let first = dice.magnitude(10, 60_000);
+                // At once in half of them: then all but what they say is the same, their day keys, too.
+                let first = if dice.chance(50) { 0 } else { dice.magnitude(10, 60_000) };
                 for process in [device, second] {
                     self.later(first, Later::Sell(process));
                     (self.truth.devices[process].forked, self.truth.devices[process].dishonest) = (true, true);
@@ -105,7 +107,7 @@ impl Day {
                     }
                 }
                 // A third history, from an empty disk: it parts from the others at the first entry.
-                if dice.chance(40) {
+                if dice.chance(60) {
                     let after = dice.magnitude(60_000, 20 * 60_000);
                     self.later(after, Later::ForkAnew(second));
                 }
@@ -138,6 +140,17 @@ impl Day {
             _ => return,
         }
         self.fired(fault.kind);
+    }
+
+    /// What the hub alone had is gone, its word with it; what others hold, the new one gets.
+    fn burn_hub(&mut self, dice: &mut Dice) {
+        self.forget_settlements(0);
+        let old = self.simulation.burn_hub();
+        self.truth.devices.resize_with(old + 1, Default::default);
+        let wanted = Device { wanted: true, ..Device::default() };
+        let burned = Device { gone: true, revoked: true, ..wanted.clone() };
+        (self.truth.devices[0], self.truth.devices[old]) = (wanted, burned);
+        self.start_soon(0, dice);
     }
 
     pub(super) fn cease(&mut self, fault: &Fault) {

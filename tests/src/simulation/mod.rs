@@ -9,6 +9,7 @@ mod medium;
 mod network;
 mod node;
 mod people;
+mod planted;
 mod trace;
 mod views;
 mod witness;
@@ -104,6 +105,7 @@ impl Simulation {
     }
 
     fn open(seed: u64, media: bool, opening_ms: u64) -> Self {
+        planted::plant_what_the_environment_names();
         let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let hub = SimNode::hub(&mut random, media, opening_ms, &market_order());
         let root = hub.root.unwrap_or_default();
@@ -167,7 +169,7 @@ impl Simulation {
             hub_name: "New hub".into(),
             valid_ms: market_order().valid_ms,
         };
-        let now = Now { monotonic_ms: 0, wall_ms: OPENING_MS + self.now };
+        let now = Now { monotonic_ms: 0, wall_ms: self.opening_ms + self.now };
         let new = SimNode::recovered(&mut self.random, self.media, now, &order, &self.nodes[0]);
         self.witness.trust_hub(new.id());
         let mut old = std::mem::replace(&mut self.nodes[0], new);

@@ -257,6 +257,11 @@ impl Witness {
         self.0.borrow().reused.clone()
     }
 
+    /// Places at which two parts were sealed, by whoever writes two histories.
+    pub fn sealed_twice(&self) -> usize {
+        self.0.borrow().ciphertexts.values().filter(|known| known.len() > 1).count()
+    }
+
     /// From here on whoever runs the simulation looks by himself.
     pub fn stand_down(&self) {
         let mut seen = self.0.borrow_mut();

@@ -6,6 +6,7 @@ mod custody;
 mod erasures;
 mod forks;
 mod incarnations;
+mod key_streams;
 mod ledger;
 mod lives;
 mod opening_keys;

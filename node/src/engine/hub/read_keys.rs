@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use stallmesh_protocol::certificate::{Role, Scope};
 use stallmesh_protocol::payload::{self, encode};
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::seal::{SealKey, associated, info, seal_to};
 use stallmesh_protocol::{Kind, Lane, LogName};
 
@@ -63,7 +64,9 @@ impl<S: Store> Engine<S> {
             .read_key_made
             .as_ref()
             .is_some_and(|made| made.day == day && made.readers == wanted && now < made.at.saturating_add(AGAIN_MS));
-        if complete || repeats || readers.is_empty() {
+        let again = planted::is_on(Bug::ReadKeyAgain)
+            && self.read_key_made.as_ref().is_none_or(|made| now > made.at.saturating_add(10_000));
+        if ((complete || repeats) && !again) || readers.is_empty() {
             return;
         }
         let secret: [u8; 32] = self.random_bytes();
