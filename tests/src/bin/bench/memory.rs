@@ -39,9 +39,9 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
 
     let mut neighbours = Vec::new();
     for number in 0..size.members {
-        let stays = number + size.links > size.members;
-        // Those that stay know the stall alone: no link of it is somebody's that looks for others. A member carries only so
-        // many requests of strangers in an hour, so the others ask the hub.
+        let stays = number + 1 < size.links;
+        // Those that stay know the stall alone: no link of it is somebody's that looks for others. They come first, for a
+        // member carries only so many requests of strangers in an hour; the others ask the hub.
         let mut peers = vec![stall.address()];
         peers.extend((!stays).then(|| market.hub.address()));
         let mut node = market.stall(&format!("other-{number}"), &peers);
