@@ -67,7 +67,10 @@ fn what_two_say_of_their_clocks_is_counted() {
 #[test]
 fn a_cold_join_is_measured_with_its_bytes_and_its_cpu() {
     let rows = quick("join");
-    assert_eq!(row(&rows, "a cold join to 1000 entries")["unit"], "s");
+    assert_eq!(row(&rows, "a cold join to 1000 entries of 250 B")["unit"], "s");
+    // What pages say beside payloads depends on no machine.
+    let beside: Vec<&Value> = rows.iter().filter(|row| row["unit"] == "B an entry").collect();
+    assert!(beside.len() == 2 && beside[1]["reached"] == true, "{beside:?}");
     assert!(row(&rows, "received by it, in frames")["value"].as_f64().unwrap() > 0.01);
     row(&rows, "CPU of the newcomer");
 }
@@ -114,7 +117,37 @@ fn live_replication_is_measured_beside_gossipsub_and_comes_everywhere() {
 }
 
 #[test]
+fn a_hundred_new_entries_are_measured_in_time_and_bytes() {
+    let rows = quick("later");
+    assert!(row(&rows, "that hardly pack: durable there")["value"].as_f64().unwrap() > 0.0);
+    // Bytes depend on the machine only as far as packets do.
+    let wires: Vec<&Value> = rows.iter().filter(|row| row["unit"] == "B").collect();
+    assert!(wires.len() == 2 && wires[1]["value"].as_f64().unwrap() < 12_000.0, "{wires:?}");
+}
+
+#[test]
+fn a_revocation_is_measured_beside_a_copy() {
+    let rows = quick("urgent");
+    for name in ["100 MB/s, a queue of 250 ms", "1 MB/s, a queue of 250 ms", "1 MB/s, a queue of 25 ms"] {
+        row(&rows, &format!("{name}, idle: a revocation, p99"));
+    }
+    assert_eq!(rows.iter().filter(|row| row["baseline"]["name"] == "idle").count(), 3);
+}
+
+#[test]
+fn growth_is_measured_in_the_simulator() {
+    let rows = quick("growth");
+    // Each sale of each market is at the hub.
+    let posted: Vec<f64> = rows
+        .iter()
+        .filter(|row| row["name"].as_str().unwrap().ends_with("has posted, of all"))
+        .map(|row| row["value"].as_f64().unwrap())
+        .collect();
+    assert_eq!(posted, [1.0, 1.0]);
+}
+
+#[test]
 fn memory_is_measured_with_products() {
     let rows = quick("memory");
-    assert!(row(&rows, "after fetching 300 products")["value"].as_f64().unwrap() > 1.0);
+    assert!(row(&rows, "and 300 products, 3 links")["value"].as_f64().unwrap() > 1.0);
 }

@@ -138,7 +138,7 @@ impl Store for Disk {
     }
 
     fn commit(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let watched = self.witness.is_some().then(|| batch.clone());
+        let watched = self.witness.as_ref().filter(|(witness, _)| witness.looks()).map(|_| batch.clone());
         match &mut *self.kept.borrow_mut() {
             Kept::Memory(store) => store.commit(batch)?,
             Kept::File { store: Some(store), .. } => store.commit(batch)?,

@@ -60,6 +60,8 @@ pub struct Simulation {
     pub trace: Trace,
     /// Frames and bytes that nodes sent, by node and kind.
     pub traffic: BTreeMap<(usize, &'static str), (u64, u64)>,
+    /// Frames that left nodes, in order, while somebody keeps them.
+    pub carried: Option<Vec<Carried>>,
     /// Whether disks are files on media that can fail.
     media: bool,
     answers: BTreeMap<RequestId, Answer>,
@@ -80,6 +82,19 @@ pub struct Simulation {
 struct Paused {
     backlog: VecDeque<Input>,
     silenced: Vec<(usize, usize)>,
+}
+
+/// A frame that left a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// When.
+    pub at: u64,
+    /// Which node.
+    pub from: usize,
+    /// For which one.
+    pub to: usize,
+    /// What it is.
+    pub kind: &'static str,
 }
 
 /// A link that a node ended.
@@ -121,6 +136,7 @@ impl Simulation {
             witness: Witness::default(),
             trace: Trace::default(),
             traffic: BTreeMap::new(),
+            carried: None,
             media,
             answers: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -419,6 +435,9 @@ impl Simulation {
                     let kind = self.witness.frame(&self.market_id(), node.id(), channel, &frame, holds);
                     let (frames, bytes) = self.traffic.entry((index, kind)).or_default();
                     (*frames, *bytes) = (*frames + 1, *bytes + frame.len() as u64);
+                    if let (Some(carried), Some(to)) = (&mut self.carried, self.network.node_at(link)) {
+                        carried.push(Carried { at: self.now, from: index, to, kind });
+                    }
                 }
                 let bytes = frame.len();
                 let leaves = self.tampered(index, channel, frame);

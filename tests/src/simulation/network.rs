@@ -458,6 +458,12 @@ impl Network {
         Some(self.connections.get(*connection)?.ends.get(1 - side)?.device)
     }
 
+    /// The node at the other end of a node's link.
+    pub(super) fn node_at(&self, link: LinkId) -> Option<usize> {
+        let (connection, side) = self.by_link.get(&link)?;
+        Some(self.connections.get(*connection)?.ends.get(1 - side)?.node)
+    }
+
     pub(super) fn cut_uplink(&mut self, node: usize) -> Vec<(usize, LinkId)> {
         self.cut(|connection| connection.road == Road::Uplink && connection.ends[0].node == node)
     }

@@ -3,6 +3,7 @@
 
 mod branches;
 mod custody;
+mod cuts;
 mod erasures;
 mod forks;
 mod incarnations;

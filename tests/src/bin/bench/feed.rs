@@ -1,5 +1,6 @@
 //! Fills a member's store with a log of many entries: by replication, as a peer would, but without a network between.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,8 @@ use stallmesh_protocol::replica::{
 use stallmesh_protocol::sign::{DeviceKey, Signature};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, MarketId, payload};
 
+use crate::inside;
+
 const LINK: LinkId = LinkId(1);
 const SESSION: SessionId = SessionId(LINK.0);
 
@@ -26,26 +29,84 @@ struct Written {
     entries: Vec<Entry>,
     hashes: Vec<Hash>,
     signatures: BTreeMap<u64, Signature>,
+    /// Bytes of all pages that were handed out, before they were packed.
+    paged: Cell<usize>,
+}
+
+/// What was brought into a store.
+pub(crate) struct Fed {
+    /// Whose log it is.
+    pub(crate) author: DeviceId,
+    /// Bytes of the entries' payloads.
+    pub(crate) payload: usize,
+    /// Bytes of the pages that have them: with all that is said beside payloads, before anything is packed.
+    pub(crate) pages: usize,
+    /// Bytes of the frames that brought them.
+    pub(crate) frames: usize,
+}
+
+/// What a log consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entries {
+    /// One short product each: as a stall has written that changed its prices one by one for a long time.
+    Short,
+    /// So many bytes of payload each, which hardly pack.
+    Noise(usize),
+    /// So many products each, of so many bytes, which hardly pack: as a stall publishes a whole catalog.
+    Many(usize, usize),
+    /// So many bytes each, of a kind that this version keeps and passes on, and doesn't read.
+    Unread(usize),
+}
+
+/// A kind of entry that no version knows.
+const UNKNOWN: Kind = Kind(60_000);
+
+impl Entries {
+    /// What the log's entry with this number says.
+    fn entry(self, number: usize) -> (Kind, Vec<u8>) {
+        if let Entries::Unread(bytes) = self {
+            let noise = (0..bytes / 32 + 1).flat_map(|_| identity::random().expect("random bytes"));
+            return (UNKNOWN, noise.take(bytes).collect());
+        }
+        (Kind::PRODUCTS, payload::encode(&payload::Products { products: self.products(number), replaces: Vec::new() }))
+    }
+
+    /// The products of the log's entry with this number.
+    fn products(self, number: usize) -> Vec<payload::Product> {
+        let product = |sku, name, price| payload::Product {
+            sku,
+            name,
+            price,
+            taxes: vec!["standard".into()],
+            ..payload::Product::default()
+        };
+        match self {
+            Entries::Short => vec![product(
+                format!("thing-{number:06}"),
+                format!("Hand-made thing number {number}"),
+                100 + (number % 4000) as u64,
+            )],
+            Entries::Noise(bytes) => Entries::Many(1, bytes).products(number),
+            Entries::Unread(_) => Vec::new(),
+            Entries::Many(count, bytes) => (number * count..(number + 1) * count)
+                .map(|number| inside::product(number, bytes, inside::Text::Noise))
+                .map(|view| product(view.sku, view.name, view.price))
+                .collect(),
+        }
+    }
 }
 
 impl Written {
-    /// Entries of one product each: as a stall has written that changed its prices one by one for a long time.
-    fn new(market: &MarketId, key: &DeviceKey, count: usize) -> Self {
+    fn new(market: &MarketId, key: &DeviceKey, count: usize, entries: Entries) -> Self {
         let name = LogName { author: key.id(), incarnation: Incarnation::from_bytes([7; 16]), lane: Lane::CATALOG };
         let mut writer = LogWriter::open(market, name);
-        let mut written = Written { name, entries: Vec::new(), hashes: Vec::new(), signatures: BTreeMap::new() };
+        let (hashes, signatures, paged) = (Vec::new(), BTreeMap::new(), Cell::new(0));
+        let mut written = Written { name, entries: Vec::new(), hashes, signatures, paged };
         for number in 0..count {
             let (kind, bytes) = if number == 0 {
                 (Kind::OPENING, payload::encode(&payload::Opening::default()))
             } else {
-                let product = payload::Product {
-                    sku: format!("thing-{number:06}"),
-                    name: format!("Hand-made thing number {number}"),
-                    price: 100 + (number % 4000) as u64,
-                    taxes: vec!["standard".into()],
-                    ..payload::Product::default()
-                };
-                (Kind::PRODUCTS, payload::encode(&payload::Products { products: vec![product], replaces: Vec::new() }))
+                entries.entry(number)
             };
             let appended = writer.append(key, wall_ms(), [0; 8], kind, Payload::public(bytes)).expect("an entry");
             written.entries.push(appended.entry);
@@ -84,7 +145,9 @@ impl Holdings for Written {
             entries: self.entries[first..last as usize].to_vec(),
             signatures: self.signatures.range(from..=last).map(|(at, signature)| (*at, *signature)).collect(),
         };
-        Some((page.encode(), last))
+        let bytes = page.encode();
+        self.paged.set(self.paged.get() + bytes.len());
+        Some((bytes, last))
     }
 
     fn hash_at(&self, _: &LogName, sequence: u64) -> Option<Hash> {
@@ -101,11 +164,11 @@ fn wall_ms() -> u64 {
 }
 
 /// Writes `count` entries under the key of `publisher`, a member whose node is stopped, and brings them into the store
-/// of `member`, another one. Gives the log's author and how many bytes its pages had.
-pub(crate) fn fill(root: &str, publisher: &Path, member: &Path, count: usize) -> (DeviceId, usize) {
+/// of `member`, another one.
+pub(crate) fn fill(root: &str, publisher: &Path, member: &Path, count: usize, entries: Entries) -> Fed {
     let market = MarketId::new(&root.trim().parse().expect("the market's key"), 1);
     let key = identity::load_or_create(publisher).expect("the publisher's keys").device;
-    let written = Written::new(&market, &key, count);
+    let written = Written::new(&market, &key, count, entries);
 
     let own = identity::load_or_create(member).expect("the member's keys");
     let member_id = own.device.id();
@@ -173,7 +236,8 @@ pub(crate) fn fill(root: &str, publisher: &Path, member: &Path, count: usize) ->
                 }
             }
             if held == count as u64 {
-                return (key.id(), bytes);
+                let payload = written.entries.iter().map(|entry| entry.payload.length()).sum();
+                return Fed { author: key.id(), payload, pages: written.paged.get(), frames: bytes };
             }
             // Nothing under way, and not all there: time-outs of requests must pass.
             std::thread::sleep(std::time::Duration::from_millis(20));

@@ -7,13 +7,26 @@ use stallmesh_protocol::entry::{sign_head, verify_head};
 use stallmesh_protocol::sign::DeviceKey;
 use stallmesh_protocol::{Hash, Head, LogId};
 
-use crate::figures::{Report, Row};
+use crate::feed::Entries;
+use crate::figures::{Report, Row, Target};
 use crate::machine::thread_time;
 use crate::nodes::{Client, Market, until};
 use crate::{Options, feed, machine};
 
+/// Bytes of payload of those entries that aren't as short as they may be.
+const BYTES: usize = 250;
+/// Seconds in which so many of those are to be taken in.
+const WITHIN: f64 = 2.0;
+/// Bytes that are to be said beside each payload, before anything is packed.
+const OVERHEAD_MAX: f64 = 15.0;
+
 pub(crate) fn measure(options: &Options, report: &mut Report) {
     let count = if options.quick { 1_000 } else { 100_000 };
+    join(options, report, count, Entries::Short);
+    join(options, report, count, Entries::Noise(BYTES));
+}
+
+fn join(options: &Options, report: &mut Report, count: usize, entries: Entries) {
     let mut market = Market::open(&options.directory);
     let (mut publisher, client) = market.joined("publisher", &[]);
     drop(client);
@@ -23,10 +36,17 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
     holder.stop();
     let root = std::fs::read_to_string(market.hub.directory.join("market.pub")).expect("the market's key");
     let start = Instant::now();
-    let (author, page_bytes) = feed::fill(&root, &publisher.directory, &holder.directory, count);
-    let author = author.to_string();
-    let fed = start.elapsed().as_secs_f64();
-    report.row(Row::new(format!("taking in {count} entries, no network"), count as f64 / fed, "entries/s"));
+    let fed = feed::fill(&root, &publisher.directory, &holder.directory, count, entries);
+    let author = fed.author.to_string();
+    let took = start.elapsed().as_secs_f64();
+    let each = |bytes: usize| bytes as f64 / count as f64;
+    let (payload, overhead) = (each(fed.payload), each(fed.pages - fed.payload));
+    let aimed = entries == Entries::Noise(BYTES);
+    let aim = |row: Row, most: f64| if aimed { row.target(Target::AtMost(most)) } else { row };
+    report.row(Row::new(format!("{count} entries: payload of each"), payload, "B"));
+    let row = Row::new("  beside it in pages, before they are packed", overhead, "B an entry");
+    report.row(aim(row, OVERHEAD_MAX));
+    report.row(Row::new(format!("taking in {count} entries, no network"), count as f64 / took, "entries/s"));
 
     let (start, _) = holder.spawn();
     let mut holder_client = holder.client();
@@ -68,14 +88,16 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
     let frames = client.ask("GET", "/v1/status", &Value::Null)["traffic"]["received"].as_u64().unwrap_or(0);
 
     let mebibytes = |bytes: f64| bytes / 1024.0 / 1024.0;
-    report.row(
-        Row::new(format!("a cold join to {count} entries"), took, "s").beside("a signature each", signatures(count)),
-    );
+    let name = format!("a cold join to {count} entries of {payload:.0} B");
+    report.row(Row::new(&name, took, "s").beside("a signature each", signatures(count)));
+    if aimed {
+        report.row(Row::new("  so many seconds at most", took, "s").target(Target::AtMost(WITHIN)));
+    }
     report.row(Row::new("  until it is a member", member.unwrap_or_default().as_secs_f64(), "s"));
     report.row(Row::new("  rate", count as f64 / took, "entries/s"));
     report.row(
         Row::new("  received by it, in frames", mebibytes(frames as f64), "MiB")
-            .beside("the pages alone", mebibytes(page_bytes as f64)),
+            .beside("the pages alone", mebibytes(fed.frames as f64)),
     );
     report.row(Row::new("  on the wire, all nodes and headers", mebibytes(wire as f64), "MiB"));
     report.row(Row::new("  CPU of the newcomer", cpu_node, "s"));

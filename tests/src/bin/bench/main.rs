@@ -14,8 +14,11 @@ mod clock;
 mod feed;
 mod figures;
 mod gossip;
+mod growth;
 mod idle;
+mod inside;
 mod join;
+mod later;
 mod machine;
 mod memory;
 mod nodes;
@@ -23,6 +26,7 @@ mod pages;
 mod resume;
 mod sales;
 mod start;
+mod urgent;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -44,11 +48,14 @@ const MEASUREMENTS: &[(&str, &str, Measurement)] = &[
     ("pages", "verifying entries as pages, against a signature each", pages::measure),
     ("clock", "what two nodes say to find out what differs", clock::measure),
     ("join", "a node that joins a market of many entries", join::measure),
+    ("later", "a hundred new entries between two nodes that have copied all before", later::measure),
+    ("urgent", "a revocation on a link on which a catalog is being copied, against an idle one", urgent::measure),
     ("start", "from power-on to member and synced", start::measure),
     ("resume", "from the end of a cut to the hub's word on a sale, resumed against a fresh handshake", resume::measure),
     ("idle", "bytes and CPU of nodes that have nothing to do", idle::measure),
     ("gossip", "small messages to everybody, against gossipsub", gossip::measure),
-    ("memory", "resident memory of a stall with many products", memory::measure),
+    ("growth", "what a market of more and more devices costs, in the simulator", growth::measure),
+    ("memory", "a stall with many products, members and links: resident memory, idle CPU", memory::measure),
 ];
 
 const USAGE: &str = "\
