@@ -319,16 +319,11 @@ impl PeerBook {
         let next = self.next_by_key(now).filter(|(_, due)| *due <= now).map(|(device, _)| device);
         let [mut met, mut all] = self.links_taken();
         let own = self.own;
-        // The next by key; those that failed least; then each node in an order of its own, or all would choose alike. Where
-        // links are enough nobody else is put in order: a square of a thousand is heard of one by one.
-        let wanted = |device: &DeviceId, peer: &Peer| {
-            (if peer.met { met } else { all }) < self.degree || next.as_ref() == Some(device)
-        };
+        // The next by key; those that failed least; then each node in an order of its own, or all would choose alike.
         let mut candidates: Vec<(&DeviceId, &mut Peer)> = self
             .peers
             .iter_mut()
             .filter(|(_, peer)| !peer.linked && !peer.dialling && peer.due <= now && !peer.addresses.is_empty())
-            .filter(|(device, peer)| wanted(device, peer))
             .collect();
         candidates.sort_by_cached_key(|(device, peer)| (next != Some(**device), peer.failures, order(&own, device)));
         for (device, peer) in candidates {

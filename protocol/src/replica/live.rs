@@ -34,8 +34,11 @@ impl Replica {
             .collect();
         self.clock.set(log, head, limit);
         self.compare_within_a_period(now);
-        // The same pages serve all peers that are exactly behind them.
-        let pages = self.pushed(&log, before, head.sequence, holdings);
+        // One page serves all peers that are exactly behind it.
+        let page = holdings
+            .page(&log, before + 1, head.sequence, self.limits.push_bytes_max)
+            .filter(|(page, last)| *last == head.sequence && page.len() <= self.limits.push_bytes_max + 4096)
+            .map(|(page, _)| pack(0, &log, page, false));
         for (session, theirs) in sessions {
             if theirs >= head.sequence {
                 continue;
@@ -43,20 +46,15 @@ impl Replica {
             let Some(state) = self.sessions.get_mut(&session) else { continue };
             let known = state.progress == LaneProgress::Known;
             let eager = !state.lazy.contains(&log.author);
-            match &pages {
-                Some(pages) if known && eager && theirs == before => {
+            match &page {
+                Some(page) if known && eager && theirs == before => {
+                    let body = wire::frame::Body::Page(page.clone());
                     self.note_theirs(session, log, head.sequence);
-                    for page in pages {
-                        self.send(session, Channel::Live, wire::frame::Body::Page(page.clone()));
-                    }
+                    self.send(session, Channel::Live, body);
                 }
                 _ => {
                     state.haves.insert(log);
-                    // The first note after a pause doesn't wait for others: where the tree is cut, it is what repairs.
-                    let due = *state.haves_at.get_or_insert(now.max(state.haves_sent_at + self.limits.have_ms));
-                    if due <= now {
-                        self.flush_haves(session, now);
-                    }
+                    state.haves_at.get_or_insert(now + self.limits.have_ms);
                 }
             }
         }
@@ -67,29 +65,15 @@ impl Replica {
         self.ask_for_more(now);
     }
 
-    /// What has grown of a log, as pages to be pushed; `None` where it is too much, or can't be had.
-    fn pushed(&self, log: &LogName, before: u64, head: u64, holdings: &dyn Holdings) -> Option<Vec<wire::Page>> {
-        let (mut pages, mut at) = (Vec::new(), before);
-        while at < head && pages.len() < self.limits.push_pages_max {
-            let (page, last) = holdings.page(log, at + 1, head, self.limits.push_bytes_max)?;
-            if last <= at || page.len() > self.limits.push_bytes_max + 4096 {
-                return None;
-            }
-            pages.push(pack(0, log, page, false));
-            at = last;
-        }
-        (at == head).then_some(pages)
-    }
-
     /// Something changed here: whoever doesn't hear of it, for whatever reason, finds out within a period.
     pub(super) fn compare_within_a_period(&mut self, now: u64) {
         let latest = now + self.limits.compare_ms;
         self.sessions.values_mut().for_each(|state| state.compare_at = state.compare_at.min(latest));
     }
 
-    pub(super) fn flush_haves(&mut self, session: SessionId, now: u64) {
+    pub(super) fn flush_haves(&mut self, session: SessionId) {
         let Some(state) = self.sessions.get_mut(&session) else { return };
-        (state.haves_at, state.haves_sent_at) = (None, now);
+        state.haves_at = None;
         let logs = std::mem::take(&mut state.haves);
         let logs: Vec<wire::HaveLog> = logs
             .into_iter()

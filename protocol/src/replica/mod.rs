@@ -72,16 +72,13 @@ pub struct Limits {
     pub served_max: usize,
     /// Own requests outstanding with one peer.
     pub asked_max: usize,
-    /// Bytes of new entries that are pushed unasked in one page. About what fits a congestion window at start.
+    /// Bytes of new entries that are pushed unasked; more is asked for. About what fits a congestion window at start.
     pub push_bytes_max: usize,
-    /// Pages of one log that are pushed unasked at one time: what a stall writes in one go, a hundred prices say. More is
-    /// asked for.
-    pub push_pages_max: usize,
     /// Milliseconds after which a note about an entry that hasn't come turns into a request: some round trips.
     pub repair_ms: u64,
     /// Milliseconds without progress after which a request goes to another peer.
     pub request_ms: u64,
-    /// Milliseconds between two notes to one peer: what comes meanwhile is told of together.
+    /// Milliseconds that notes are gathered before they are sent together.
     pub have_ms: u64,
     /// Milliseconds between comparisons with a peer, while anything differs or changes.
     pub compare_ms: u64,
@@ -107,7 +104,6 @@ impl Default for Limits {
             served_max: 256,
             asked_max: 32,
             push_bytes_max: 16 * 1024,
-            push_pages_max: 4,
             repair_ms: 100,
             request_ms: 3_000,
             have_ms: 20,

@@ -46,8 +46,6 @@ pub(super) struct Session {
     /// Announcements that wait to be sent together.
     pub(super) haves: BTreeSet<LogName>,
     pub(super) haves_at: Option<u64>,
-    /// When some were sent last.
-    pub(super) haves_sent_at: u64,
     /// What the peer asked for.
     pub(super) serving: VecDeque<Serving>,
     pub(super) bulk_in_flight: usize,
@@ -109,7 +107,6 @@ impl Replica {
             lazy: BTreeSet::new(),
             haves: BTreeSet::new(),
             haves_at: None,
-            haves_sent_at: 0,
             serving: VecDeque::new(),
             bulk_in_flight: 0,
             asked: 0,
@@ -261,7 +258,7 @@ impl Replica {
                 self.send(session, Channel::Live, wire::frame::Body::Ping(wire::Ping { nonce: now }));
             }
             if self.sessions.get(&session).and_then(|state| state.haves_at).is_some_and(|at| at <= now) {
-                self.flush_haves(session, now);
+                self.flush_haves(session);
             }
             if let Some(state) = self.sessions.get_mut(&session)
                 && state.greeted

@@ -102,18 +102,22 @@ fn adv_026_two_histories_from_the_first_entry_on_quarantine_their_author() {
     market.run_for(10);
     let right = log_of(&market, &one.key, 40, Lane::CATALOG, &[(Kind::PRODUCTS, products("Right"))]);
     assert_ne!(left.1.entries[0], right.1.entries[0]);
-    // Each neighbour is shown another one.
+    // Each neighbour is shown another one, while no checkpoint can name either.
+    market.uplink(1, false);
     let link = market.puppet_dial(one.puppet, Road::Mesh, 4);
     market.puppet_opens_session(one.puppet, link, [6; 16]);
     one.hands_on(&mut market, &left.0, &left.1);
     market.puppet_sends_page(one.puppet, link, &right.0, &right.1, false);
     let id = one.key.id();
-    market.until("all know of it", 60_000, |market| {
-        [0, 1, 3, 4].into_iter().all(|at| {
-            let found = market.members(at).into_iter().find(|member| member.device == id);
+    let know = |market: &mut Simulation, nodes: &[usize]| {
+        nodes.iter().all(|at| {
+            let found = market.members(*at).into_iter().find(|member| member.device == id);
             found.is_some_and(|member| member.state == "quarantined" && member.alarms.contains(&"fork".to_owned()))
         })
-    });
+    };
+    market.until("all on the square know of it", 60_000, |market| know(market, &[1, 3, 4]));
+    market.uplink(1, true);
+    market.until("the hub knows of it", 60_000, |market| know(market, &[0]));
     let beliefs = market.until_agreed(&[0, 1, 3, 4], 120_000);
     assert!(beliefs.products.iter().all(|product| !["Left", "Right"].contains(&product.name.as_str())));
     assert!(

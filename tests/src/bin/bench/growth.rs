@@ -41,8 +41,10 @@ pub(crate) fn measure(options: &Options, report: &mut Report) {
     }
 }
 
-const PHASES: [(&str, fn(&Figures) -> &Phase); 2] =
-    [("opening", |figures| &figures.opening), ("day", |figures| &figures.day)];
+/// Of what was measured, one part.
+type Part = fn(&Figures) -> &Phase;
+
+const PHASES: [(&str, Part); 2] = [("opening", |figures| &figures.opening), ("day", |figures| &figures.day)];
 
 fn rows(market: &Market, figures: &Figures, report: &mut Report) {
     let Market { devices, sales, .. } = *market;
