@@ -101,7 +101,8 @@ impl Default for ApiSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CustodySection {
-    /// The most bytes of others' sealed sales.
+    /// The most bytes of others' sealed sales and of hubs' ledgers, which get half of it at most. Where nothing else waits, one
+    /// page is taken whatever its size; 0: nothing is carried.
     pub bytes_max: u64,
 }
 

@@ -421,7 +421,8 @@ impl<S: Store> Engine<S> {
         if !self.is_hub() {
             return Err(Failure::new(FailureCode::ENotHub, "only a hub can raise a line"));
         }
-        let message = payload::Raise { device: device.as_bytes().to_vec(), line: write_line(&self.line_of(device)) };
+        let message =
+            payload::Raise { device: device.as_bytes().to_vec(), line: write_line(&self.raised_line_of(device)) };
         self.append_judgement(by_root, Kind::RAISE, encode(&message))?;
         // What stands now takes no room beyond the line any more.
         self.custody.beyond_line.remove(&device);

@@ -4,9 +4,13 @@ use stallmesh_protocol::certificate::Scope;
 use stallmesh_protocol::replica::SessionId;
 use stallmesh_protocol::{DeviceId, Hash, Head, Lane, LogName, SaleId};
 
+use super::links::Link;
 use super::{Engine, ExplainSubject, ExplainView, SaleState};
 use crate::date::utc_minute;
 use crate::store::Store;
+
+/// What the status of a neighbour without room comes to.
+const NO_ROOM: &str = "it has no room for others' sales";
 
 fn because(state: &str, reasons: Vec<String>) -> ExplainView {
     ExplainView { state: state.to_owned(), because: reasons }
@@ -77,7 +81,8 @@ impl<S: Store> Engine<S> {
                 if missing > 0 {
                     reasons.push(format!("{missing} of the entries that it has are still on their way here"));
                 }
-                if let Some(refusal) = self.custody.any_refusal(SessionId(id.0)) {
+                let full = link.status.full.then_some(NO_ROOM);
+                if let Some(refusal) = self.custody.any_refusal(SessionId(id.0)).or(full) {
                     reasons.push(format!("it refuses custody: {refusal}"));
                 }
                 reasons.extend((put_off > 0).then(|| put_off_sentence(put_off)));
@@ -148,7 +153,7 @@ impl<S: Store> Engine<S> {
         let refusals: Vec<String> = greeted
             .iter()
             .filter_map(|(id, link)| {
-                let refusal = self.custody.refusal(SessionId(id.0), log)?;
+                let refusal = self.refusal(SessionId(id.0), link, log)?;
                 Some(format!("device {} refuses it: {refusal}", link.peer.short()))
             })
             .collect();
@@ -176,6 +181,11 @@ impl<S: Store> Engine<S> {
         because("waiting_for_hub", vec![format!("{copies} neighbours hold copies; the hub has not signed for it yet")])
     }
 
+    /// Why a neighbour doesn't take a log just now.
+    fn refusal(&self, session: SessionId, link: &Link, log: &LogName) -> Option<&str> {
+        self.custody.refusal(session, log).or(link.status.full.then_some(NO_ROOM))
+    }
+
     /// A sealed entry that is kept until the hub has it.
     fn explain_carried(&self, log: &LogName, head: Head) -> ExplainView {
         if self.is_received(log, head) {
@@ -189,7 +199,7 @@ impl<S: Store> Engine<S> {
         for (session, link) in wanted {
             let name = link.peer.short();
             let hub = if self.is_hub_device(&link.peer) { ", the hub" } else { "" };
-            reasons.push(match self.custody.refusal(session, log) {
+            reasons.push(match self.refusal(session, link, log) {
                 Some(refusal) => format!("device {name}{hub} refuses it: {refusal}"),
                 None if self.custody.was_handed(session, log) => {
                     format!("it was handed to device {name}{hub}, and no word of the hub's has come back")

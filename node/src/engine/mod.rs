@@ -504,6 +504,7 @@ impl<S: Store> Engine<S> {
             self.renewals.poll_timeout(),
             self.joining.as_ref().and_then(Joining::poll_timeout),
             self.custody.poll_timeout(),
+            self.ways.poll_timeout(),
             self.link_timeout(),
         ]
         .into_iter()
@@ -526,6 +527,9 @@ impl<S: Store> Engine<S> {
         self.link_timeouts();
         self.joining_tick();
         self.custody_tick();
+        if self.ways.poll_timeout().is_some_and(|at| at <= now) {
+            self.update_status();
+        }
         self.hub_tick();
         self.stall_key_tick();
         self.renewal_tick();
@@ -653,9 +657,11 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// A hub, or a node with a live link to one.
+    /// A hub, or a node with a live link to one that answers.
     fn has_uplink(&self) -> bool {
-        self.is_hub() || self.links.values().any(|link| link.greeted && self.is_hub_device(&link.peer))
+        let answers = |link: &LinkId| !self.custody.is_silent(SessionId(link.0));
+        self.is_hub()
+            || self.links.iter().any(|(link, state)| state.greeted && self.is_hub_device(&state.peer) && answers(link))
     }
 
     fn is_hub(&self) -> bool {

@@ -24,6 +24,11 @@ const HOPS_MAX: u32 = 8;
 const NEXT_HOPS: usize = 2;
 /// Nodes with an uplink that are remembered, and told of; a market has a few.
 const ORIGINS_MAX: usize = 32;
+/// Milliseconds that a node rests, once it had to say a newer pulse because somebody else said one in its name, until it
+/// does so again: twice as long each time, from the least to the most. A restart takes one such step; the other copy of a
+/// cloned device, or a liar, answers each with the next.
+const REST_MIN_MS: u64 = 500;
+const REST_MAX_MS: u64 = 120_000;
 /// No node has changed so often: a number beyond it is a lie.
 const PULSE_MAX: u64 = 1 << 60;
 
@@ -43,17 +48,29 @@ pub(crate) struct Ways {
     own: u32,
     /// This node's changes; it begins without an uplink.
     pulse: u64,
+    /// Until when, in monotonic milliseconds, others may say newer pulses in this node's name, and for how long the last time.
+    rests_until: u64,
+    rest_ms: u64,
+    /// Somebody does.
+    is_overtaken: bool,
     origins: BTreeMap<u32, Origin>,
 }
 
 impl Ways {
     pub(crate) fn new(own: &DeviceId) -> Self {
-        Ways { own: name_of(own), pulse: 1, origins: BTreeMap::new() }
+        let origins = BTreeMap::new();
+        Ways { own: name_of(own), pulse: 1, rests_until: 0, rest_ms: 0, is_overtaken: false, origins }
     }
 
-    /// Takes in what all neighbours say now, and whether this node has an uplink. True where something changed.
+    /// When something is to be said that nobody asks for, in monotonic milliseconds.
+    pub(crate) fn poll_timeout(&self) -> Option<u64> {
+        self.is_overtaken.then_some(self.rests_until)
+    }
+
+    /// Takes in what all neighbours say now, in monotonic milliseconds, and whether this node has an uplink. True where something changed.
     pub(crate) fn update<'a>(
         &mut self,
+        now: u64,
         uplink: bool,
         neighbours: impl Iterator<Item = &'a [wire::Way]> + Clone,
     ) -> bool {
@@ -62,7 +79,13 @@ impl Ways {
             || neighbours.clone().flat_map(|ways| ways.iter().take(ORIGINS_MAX)).filter(|way| way.pulse < PULSE_MAX);
         // Somebody may know a pulse of an earlier run of this node, or have said that it can't be reached.
         let newest = told().filter(|way| way.origin == self.own).map(|way| way.pulse).max().unwrap_or(0);
-        if newest > self.pulse || self.pulse.is_multiple_of(2) != uplink {
+        self.is_overtaken = newest > self.pulse;
+        if self.is_overtaken && now >= self.rests_until || self.pulse.is_multiple_of(2) != uplink {
+            if std::mem::take(&mut self.is_overtaken) {
+                let calm = now > self.rests_until.saturating_add(REST_MAX_MS);
+                self.rest_ms = if calm { REST_MIN_MS } else { (2 * self.rest_ms).clamp(REST_MIN_MS, REST_MAX_MS) };
+                self.rests_until = now + self.rest_ms;
+            }
             self.pulse = self.pulse.max(newest) + 1;
             self.pulse += u64::from(self.pulse.is_multiple_of(2) != uplink);
         }
@@ -130,7 +153,7 @@ impl<S: Store> Engine<S> {
         let uplink = self.has_uplink();
         let heeded = self.links.values().filter(|link| link.greeted && !link.restricted);
         let neighbours = heeded.map(|link| link.status.ways.as_slice());
-        self.ways.update(uplink, neighbours)
+        self.ways.update(self.now.monotonic_ms, uplink, neighbours)
     }
 
     /// Links from here to the nearest node that has a way to the hub; 0 where this one has it itself.
@@ -213,6 +236,7 @@ mod tests {
         ways: Vec<Ways>,
         links: Vec<(usize, usize)>,
         uplinks: Vec<bool>,
+        now: u64,
     }
 
     impl Mesh {
@@ -228,7 +252,7 @@ mod tests {
 
         fn with(nodes: u8, links: Vec<(usize, usize)>) -> Self {
             let ways = (0..nodes).map(|number| Ways::new(&device(number + 1))).collect();
-            Mesh { ways, links, uplinks: vec![false; usize::from(nodes)] }
+            Mesh { ways, links, uplinks: vec![false; usize::from(nodes)], now: 0 }
         }
 
         fn settle(&mut self) -> usize {
@@ -245,7 +269,7 @@ mod tests {
                             _ => None,
                         })
                         .collect();
-                    news |= self.ways[node].update(self.uplinks[node], neighbours.into_iter());
+                    news |= self.ways[node].update(self.now, self.uplinks[node], neighbours.into_iter());
                 }
                 if !news {
                     return round;
@@ -301,13 +325,32 @@ mod tests {
     }
 
     #[test]
+    fn two_nodes_of_one_name_answer_each_other_less_and_less_often() {
+        let mut mesh = Mesh::chain(3);
+        mesh.ways[2] = Ways::new(&device(1));
+        mesh.uplinks[0] = true;
+        let mut pulses = BTreeMap::new();
+        for now in (0..3_600_000).step_by(100) {
+            mesh.now = now;
+            assert!(mesh.settle() <= 8, "at {now}");
+            pulses.insert(mesh.ways[0].pulse.max(mesh.ways[2].pulse), now);
+        }
+        assert!((10..120).contains(&pulses.len()), "{} pulses in an hour", pulses.len());
+        // The other copy is gone: what it said last is overtaken.
+        mesh.links.retain(|link| *link != (1, 2));
+        mesh.now += REST_MAX_MS;
+        mesh.settle();
+        assert_eq!(mesh.hops()[1], Some(1));
+    }
+
+    #[test]
     fn what_a_liar_says_is_bounded() {
         let mut ways = Ways::new(&device(1));
         let said: Vec<wire::Way> =
             (0..1000).map(|origin| wire::Way { origin, pulse: u64::MAX - u64::from(origin), hops: u32::MAX }).collect();
-        ways.update(false, std::iter::once(said.as_slice()));
+        ways.update(0, false, std::iter::once(said.as_slice()));
         let far: Vec<wire::Way> = (0..1000).map(|origin| wire::Way { origin, pulse: 2, hops: u32::MAX }).collect();
-        ways.update(false, std::iter::once(far.as_slice()));
+        ways.update(0, false, std::iter::once(far.as_slice()));
         assert!(ways.told().len() <= ORIGINS_MAX + 1);
         assert_eq!(ways.hops(), None);
     }

@@ -200,6 +200,7 @@ impl Day {
             }
             Answer::Failed(failure) => {
                 self.reached.insert(Rare::Refused);
+                self.refusal = format!("{failure:?}");
                 match failure.code {
                     FailureCode::EUnavailable
                     | FailureCode::EStorageFull

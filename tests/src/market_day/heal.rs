@@ -106,7 +106,7 @@ impl Day {
             self.reached.insert(Rare::TakenOver);
         }
         self.i7_a_line_parts_what_stands()?;
-        self.i1_what_survived_counts()
+        self.i1_what_survived_counts(bound)
     }
 
     /// With what nodes themselves say of a sale that hasn't arrived.
@@ -115,6 +115,7 @@ impl Day {
             self.truth.sales.values().find(|sale| !holds(&self.simulation.nodes[0].disk, &sale.entry)).cloned();
         let Some(sale) = missing else { return broken };
         let Some(hash) = self.simulation.witness.hash_at(sale.entry.0, sale.entry.1) else { return broken };
+        broken.detail += &format!(" ({:?} {})", sale.entry.0, sale.entry.1);
         for node in std::iter::once(0).chain(self.holders(&sale.entry)) {
             if self.runs(node) {
                 let view = self.simulation.explain(node, ExplainSubject::Entry(hash));
@@ -183,8 +184,18 @@ impl Day {
     }
 
     /// I1: what was acknowledged, and survives where it was promised to, is posted or stands in suspense.
-    fn i1_what_survived_counts(&mut self) -> Result<(), Broken> {
-        if self.settle()?.is_none() {
+    fn i1_what_survived_counts(&mut self, bound: u64) -> Result<(), Broken> {
+        let mut settled = self.settle()?;
+        for _ in 0..4 {
+            if settled.is_some() || self.runs(0) {
+                break;
+            }
+            // A power cut that was to strike at a write has found one: its owner starts it again.
+            self.start(0)?;
+            self.pass_until(self.simulation.now + bound)?;
+            settled = self.settle()?;
+        }
+        if settled.is_none() {
             let problem = match self.simulation.ask(0, Request::Ledger) {
                 Answer::Ledger(ledger) => ledger.problem,
                 _ => "it doesn't answer".into(),

@@ -226,20 +226,26 @@ impl Day {
         Ok(())
     }
 
-    /// A member that runs sells, whoever else is there.
+    /// A member that runs and knows what its stall sells, sells, whoever else is there.
     pub(super) fn everybody_sells(&mut self) -> Result<(), Broken> {
         for device in self.counted() {
             let state = &self.truth.devices[device];
             // Whose clock was ahead may take its certificate for expired.
             let plain = state.owner.is_none() && !state.clock_was_off && !state.copied;
-            if !plain || !self.runs(device) || self.simulation.status(device).role != "stall" {
+            if !plain || !self.runs(device) {
+                continue;
+            }
+            let status = self.simulation.status(device);
+            let goods = self.simulation.products(device, Some(&status.stall));
+            if status.role != "stall" || !goods.iter().any(|product| product.sku == "P2") {
                 continue;
             }
             let sales = self.truth.sales.len();
             self.sell(device, 1, false)?;
             // It may just have died of its disk.
             if self.truth.sales.len() == sales && self.runs(device) {
-                return Err(Broken::new(Invariant::KeepsSelling, format!("node {device} doesn't sell any more")));
+                let what = format!("node {device} doesn't sell any more: {}", self.refusal);
+                return Err(Broken::new(Invariant::KeepsSelling, what));
             }
         }
         Ok(())

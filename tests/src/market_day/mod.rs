@@ -171,6 +171,8 @@ pub struct Day {
     closed_seen: usize,
     healed_percent: u64,
     most_words: usize,
+    /// Why a sale was refused last.
+    refusal: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -204,6 +206,7 @@ impl Day {
             closed_seen: 0,
             healed_percent: 0,
             most_words: 0,
+            refusal: String::new(),
         }
     }
 

@@ -53,7 +53,7 @@ fn refused_by_quota_until_there_is_room() {
             market.start(index);
         }
     };
-    room(&mut market, 100);
+    room(&mut market, 0);
     market.run_for(3_000);
     let sale = market.sell(2, "one").sale;
     until_sale(&mut market, 2, sale, "refused");

@@ -15,6 +15,7 @@ mod pages;
 mod recovery;
 mod restored;
 mod revoked;
+mod room;
 mod strangers;
 
 use std::collections::BTreeMap;

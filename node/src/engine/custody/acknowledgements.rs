@@ -24,6 +24,7 @@ impl<S: Store> Engine<S> {
         let Some(market) = self.market else { return };
         let Some(acknowledgement) = Acknowledgement::from_wire(message) else { return };
         let log = acknowledgement.log;
+        session.iter().for_each(|session| self.custody.heard_of(*session));
         let newer = self.custody.received.get(&log).is_none_or(|known| {
             (acknowledgement.time, acknowledgement.intervals.len()) > (known.time, known.intervals.len())
                 || known.intervals != acknowledgement.intervals && acknowledgement.time >= known.time
@@ -34,6 +35,9 @@ impl<S: Store> Engine<S> {
         let by_hub = by_hub && acknowledgement.hub != log.author;
         let taken_back = self.is_taken_back(&acknowledgement);
         let holds = by_hub && acknowledgement.verify(&market.id).is_ok() || planted::is_on(Bug::UnsignedWord);
+        if let Some(session) = session.filter(|_| holds) {
+            self.custody.word_came(session);
+        }
         if !(newer || taken_back) || !holds {
             return;
         }
@@ -48,6 +52,17 @@ impl<S: Store> Engine<S> {
         let id = self.logs.id(&log);
         let key = [b"a".as_slice(), id.as_bytes()].concat();
         self.overlay.put(Table::Custody, key, message.encode_to_vec());
+        let covered = |known: &Interval| {
+            acknowledgement.intervals.iter().any(|interval| interval.from <= known.from && known.to <= interval.to)
+        };
+        let has_less = self.custody.received.get(&log).is_some_and(|known| !known.intervals.iter().all(covered));
+        if has_less {
+            // Another hub, or one that has lost something: whoever was handed what it lacks may have let go of it since.
+            if log.author == self.device.id() {
+                self.received_no_more(&log);
+            }
+            self.forget_handed(&log);
+        }
         self.custody.received.insert(log, acknowledgement);
         self.made_good(&log);
         if log.author == self.device.id() {
@@ -58,6 +73,7 @@ impl<S: Store> Engine<S> {
         }
         self.pass_on(log, session);
         self.show_ends(log);
+        self.free_if_short(&log);
     }
 
     /// Passes the hub's word on: to the author, to whoever brought the entries, and to whoever holds copies.

@@ -8,7 +8,7 @@ use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::replica::SessionId;
 use stallmesh_protocol::{DeviceId, Lane, LogName};
 
-use super::{NEWEST_BYTES, OLDER_BYTES, RunKey, without};
+use super::{History, NEWEST_BYTES, OLDER_BYTES, REFUSED_MS, joined, without};
 use crate::engine::Engine;
 use crate::engine::logs::Run;
 use crate::link::LinkId;
@@ -88,6 +88,10 @@ impl<S: Store> Engine<S> {
     }
 
     fn push_run_to(&mut self, session: SessionId, peer: DeviceId, log: &LogName, run: &Run, waiting: &[(u64, u64)]) {
+        // One that was short of room hasn't answered yet.
+        if self.custody.short_of_room.get(&session).is_some_and(Option::is_some) {
+            return;
+        }
         if self.custody.refusal(session, log).is_some() || !self.should_hold(session, log) {
             return;
         }
@@ -121,48 +125,45 @@ impl<S: Store> Engine<S> {
         } else {
             None
         };
-        let key: RunKey = (*log, run.from, run.previous, first);
-        let Some(newest) = waiting.iter().map(|(_, to)| *to).max() else { return true };
-        let Some(oldest) = waiting.iter().map(|(from, _)| *from).min() else { return true };
+        let history: History = (*log, first);
         loop {
-            let sent = self.custody.sent.entry(session).or_default().get(&key).copied();
-            let (from, to, budget) = match sent {
-                None => (self.tail_start(log, run, oldest, newest), newest, NEWEST_BYTES * 4),
-                Some((_, high)) if high < newest => (high + 1, newest, NEWEST_BYTES * 4),
-                Some((low, _)) if low > oldest => {
+            let sent = self.custody.sent.entry(session).or_default().entry(history).or_default();
+            let newest = sent.iter().map(|(_, to)| *to).max();
+            let Some((from, to)) = without(waiting, sent).into_iter().max_by_key(|(_, to)| *to) else { return true };
+            let (from, budget) = match newest {
+                None => (self.tail_start(log, run, from, to), NEWEST_BYTES * 4),
+                Some(newest) if newest < to => (from, NEWEST_BYTES * 4),
+                Some(_) => {
                     let room = self.replica.as_ref().map_or(0, |replica| replica.bulk_room(session));
                     if room < OLDER_BYTES {
                         return false;
                     }
-                    (self.older_start(log, run, oldest, low - 1), low - 1, OLDER_BYTES * 2)
+                    (self.older_start(log, run, from, to), OLDER_BYTES * 2)
                 }
-                Some(_) => return true,
             };
-            let Some(page) = self.page_through(log, run, from, to, budget) else { return true };
-            let last = page.last();
-            for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
-                if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
-                    self.send_key(session, log, run, needed);
+            // A stretch may be several pages; what goes next is older, and would leave the rest of it behind.
+            let mut next = from;
+            while next <= to {
+                let Some(page) = self.page_through(log, run, next, to, budget) else { return true };
+                for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
+                    if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
+                        self.send_key(session, log, run, needed);
+                    }
                 }
-            }
-            let range = match sent {
-                None => (from, last),
-                Some((low, high)) => (low.min(from), high.max(last)),
-            };
-            // A page that ended early leaves a gap above it only while walking back; then the rest follows it.
-            let complete = last >= to || sent.is_none_or(|(_, high)| high < newest);
-            if let Some(replica) = &mut self.replica {
-                replica.send_custody(session, *log, page.encode());
-            }
-            let mut next = last;
-            while !complete && next < to {
-                let Some(page) = self.page_through(log, run, next + 1, to, budget) else { break };
-                next = page.last();
+                next = page.last() + 1;
                 if let Some(replica) = &mut self.replica {
                     replica.send_custody(session, *log, page.encode());
                 }
             }
-            self.custody.sent.entry(session).or_default().insert(key, range);
+            if self.peer_of(session).is_some_and(|peer| self.is_hub_device(&peer)) {
+                self.custody.await_word(session, self.now.monotonic_ms);
+            }
+            let sent = self.custody.sent.entry(session).or_default().entry(history).or_default();
+            *sent = joined(sent, (from, next - 1));
+            if let Some(unheard) = self.custody.short_of_room.get_mut(&session) {
+                *unheard = Some(self.now.monotonic_ms + REFUSED_MS);
+                return true;
+            }
         }
     }
 

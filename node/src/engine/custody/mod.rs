@@ -8,6 +8,7 @@
 mod acknowledgements;
 mod handover;
 mod ledger;
+mod room;
 mod submission;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -34,6 +35,9 @@ const REFUSED_MS: u64 = 5_000;
 /// Milliseconds until a log is tried again whose author's certificate, or whose key entry, hasn't come as far as it has:
 /// both travel ahead of sales, so they are a few round trips away.
 const NOT_YET_MS: u64 = 200;
+/// A hub that was handed something and has said nothing of it for so many milliseconds is no way to the hub: whoever has its
+/// key and not its market, or its process when it hangs, would else keep everything to itself.
+const HUB_SILENT_MS: u64 = 20_000;
 /// Intervals that are remembered of what one peer holds of one log.
 const COPIES_MAX: usize = 256;
 
@@ -41,9 +45,8 @@ const COPIES_MAX: usize = 256;
 /// sales, a tablet's weeks.
 pub(crate) const BEYOND_LINE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// A run of a log, by what doesn't change while it grows at its end: log, first sequence, the hash before it, and where
-/// the log has branches the first hash, too.
-type RunKey = (LogName, u64, Hash, Option<Hash>);
+/// A history of a log: where the log has branches, the one whose run here begins with this hash.
+type History = (LogName, Option<Hash>);
 
 /// Custody's state, beside the logs.
 #[derive(Debug, Default)]
@@ -52,8 +55,8 @@ pub(crate) struct Custody {
     pub(crate) received: BTreeMap<LogName, Acknowledgement>,
     /// What neighbours said that they hold, by log and device.
     pub(crate) copies: BTreeMap<LogName, BTreeMap<DeviceId, Vec<Interval>>>,
-    /// What was sent on a session: (lowest, highest) sequence of each run.
-    sent: BTreeMap<SessionId, BTreeMap<RunKey, (u64, u64)>>,
+    /// What was sent on a session: sequences, ascending.
+    sent: BTreeMap<SessionId, BTreeMap<History, Vec<(u64, u64)>>>,
     /// Key entries that were sent on a session.
     keys_sent: BTreeSet<(SessionId, LogName, u64)>,
     /// Acknowledgements that were passed on: (session, log) → time of the newest.
@@ -64,8 +67,16 @@ pub(crate) struct Custody {
     ends: BTreeMap<LogName, VecDeque<Head>>,
     /// Peers that said no, to one log or to all, and until when.
     refused: BTreeMap<(SessionId, Option<LogName>), (u64, String)>,
-    /// Bytes of others' sealed entries.
+    /// Bytes of others' sealed entries, and those of them that are hubs' ledgers.
     held_bytes: u64,
+    ledger_bytes: u64,
+    /// Key entries that stay of what the hub has: what shows that it has them is gone.
+    stayed: BTreeMap<LogName, BTreeSet<Head>>,
+    /// Something was refused for want of room, and no room was made since.
+    full: bool,
+    /// Peers that had no room: they are handed a page at a time, and the next when they have taken it, or when nothing was
+    /// heard of it until the time given, in monotonic milliseconds.
+    short_of_room: BTreeMap<SessionId, Option<u64>>,
     /// Logs that may have something to hand over.
     dirty: BTreeSet<LogName>,
     /// All of them may: somebody came or went, or says other things of itself.
@@ -74,6 +85,10 @@ pub(crate) struct Custody {
     unfinished: BTreeSet<LogName>,
     /// Whoever hands entries in just now on a link that may not be up.
     submitting: Option<(SessionId, DeviceId)>,
+    /// Hubs that were handed something, and haven't said that they have it: since when, in monotonic milliseconds.
+    unanswered: BTreeMap<SessionId, u64>,
+    /// Those of them that have been silent for too long.
+    silent: BTreeSet<SessionId>,
     /// Which incarnation of a neighbour said what it holds.
     holders: BTreeMap<DeviceId, Incarnation>,
     /// What peers offered on a session and what of it isn't here yet.
@@ -112,10 +127,43 @@ impl Custody {
         self.told.retain(|(other, _), _| *other != session);
         self.refused.retain(|(other, _), _| *other != session);
         self.offers.retain(|(other, _), _| *other != session);
+        self.short_of_room.remove(&session);
+        self.unanswered.remove(&session);
+        self.silent.remove(&session);
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
-        self.refused.values().map(|(until, _)| *until).min()
+        let unheard = self.short_of_room.values().filter_map(|until| *until);
+        let unanswered = self.unanswered.values().map(|since| since + HUB_SILENT_MS);
+        self.refused.values().map(|(until, _)| *until).chain(unheard).chain(unanswered).min()
+    }
+
+    /// A hub is handed something.
+    fn await_word(&mut self, session: SessionId, now: u64) {
+        if !self.silent.contains(&session) {
+            self.unanswered.entry(session).or_insert(now);
+        }
+    }
+
+    /// A hub has answered.
+    fn word_came(&mut self, session: SessionId) {
+        self.unanswered.remove(&session);
+        if self.silent.remove(&session) {
+            self.mark_all();
+        }
+    }
+
+    /// Whether a session's peer, a hub, was handed something and says nothing of it.
+    pub(crate) fn is_silent(&self, session: SessionId) -> bool {
+        self.silent.contains(&session)
+    }
+
+    /// A peer has answered what it was handed.
+    fn heard_of(&mut self, session: SessionId) {
+        if let Some(unheard @ Some(_)) = self.short_of_room.get_mut(&session) {
+            *unheard = None;
+            self.mark_all();
+        }
     }
 
     /// Why a peer doesn't take a log just now.
@@ -150,27 +198,13 @@ impl<S: Store> Engine<S> {
                 self.custody.received.insert(acknowledgement.log, acknowledgement);
             }
         }
-        self.custody.held_bytes = 0;
-        let own = self.device.id();
-        let names: Vec<(LogName, Vec<Run>)> = self
-            .logs
-            .iter()
-            .filter(|(name, _)| name.lane.is_sealed() && name.author != own)
-            .map(|(name, record)| (*name, record.runs.clone()))
-            .collect();
-        for (name, runs) in names {
-            for run in runs {
-                let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX)?;
-                self.custody.held_bytes += chain.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
-            }
-        }
-        Ok(())
+        self.count_room()
     }
 
     /// The parts of a run that the hub has: inside a received interval, and chained to its hash.
     pub(crate) fn received_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
         let Some(acknowledgement) = self.custody.received.get(log) else { return Vec::new() };
-        let mut received = Vec::new();
+        let mut received = self.stayed_of(log, run);
         for interval in acknowledgement.intervals.iter().filter(|interval| interval.to >= run.from) {
             let mut interval = *interval;
             if planted::is_on(Bug::DropAncestors) {
@@ -224,8 +258,10 @@ impl<S: Store> Engine<S> {
         }
         let hub = self.is_hub();
         let own = log.author == self.device.id();
-        let bytes: u64 = verified.page().entries.iter().map(|entry| entry.payload.length() as u64).sum();
-        if !hub && !own && self.custody.held_bytes + bytes > self.settings.custody_bytes_max && !self.make_room(bytes) {
+        if !hub
+            && !own
+            && let Err(no_room) = self.room_for(&log, &verified)
+        {
             if planted::is_on(Bug::CustodyWhenFull)
                 && let Some(replica) = &mut self.replica
             {
@@ -233,7 +269,7 @@ impl<S: Store> Engine<S> {
                 replica.take_custody(session, log, &[Interval { from, to, hash: verified.head().hash }]);
                 return;
             }
-            return self.refuse(session, log, RefusalCode::Full, "the room for others' sales is used up");
+            return self.refuse_for(session, log, no_room.code, no_room.detail, no_room.wait_ms);
         }
         let beyond = self.bytes_beyond_line(&log, &verified);
         let quota = self.settings.beyond_line_bytes_max;
@@ -275,9 +311,7 @@ impl<S: Store> Engine<S> {
         }
         match self.guard(inserted) {
             Some(Inserted::New(new)) => {
-                if !own {
-                    self.custody.held_bytes += new.iter().map(|held| held.entry.payload.length() as u64).sum::<u64>();
-                }
+                self.custody_grew(&log, &new);
                 self.take_in(&new);
                 self.want_rest(session, log, interval.to);
                 if hub && log.lane == Lane::SALES {
@@ -285,6 +319,9 @@ impl<S: Store> Engine<S> {
                 }
             }
             Some(Inserted::Fork { sequence, previous, new }) => {
+                // Sequences alone no longer say which entries were sent.
+                self.custody.sent.values_mut().for_each(|sent| sent.retain(|(of, _), _| *of != log));
+                self.custody_grew(&log, &new);
                 self.take_in(&new);
                 self.sign_heads();
                 self.prove_held_fork(log, sequence, previous);
@@ -321,6 +358,9 @@ impl<S: Store> Engine<S> {
         if log.author == self.device.id() || !self.views.membership.is_revoked(&log.author) {
             return 0;
         }
+        if self.leads_to_what_stands(log, verified.head()) {
+            return 0;
+        }
         let mut beyond = 0;
         for (sequence, hash, entry) in verified.iter() {
             let head = Head { sequence, hash };
@@ -332,6 +372,16 @@ impl<S: Store> Engine<S> {
             }
         }
         beyond
+    }
+
+    /// Whether what follows an entry is held, and stands: then the entry stands with all before it, which can be seen as soon
+    /// as it is held, too. A line is raised to the newest entry that the hub has, and older ones come after it.
+    fn leads_to_what_stands(&mut self, log: &LogName, head: Head) -> bool {
+        let runs = self.logs.get(log).map(|record| record.runs.clone()).unwrap_or_default();
+        runs.iter().filter(|run| (run.from, run.previous) == (head.sequence + 1, head.hash)).any(|run| {
+            let at = Position { log: *log, sequence: run.to, hash: run.hash };
+            self.views.membership.stands(&at, &self.views.coverage, &self.ancestry()).is_ok()
+        })
     }
 
     fn refuse(&mut self, session: SessionId, log: LogName, code: RefusalCode, detail: &str) {
@@ -363,6 +413,7 @@ impl<S: Store> Engine<S> {
                     .into(),
             );
         }
+        self.custody.word_came(session);
         let Some(log) = log.filter(|log| log.lane.is_sealed()) else { return };
         // What was sent counts as not sent: it is tried again, with its key entry, when the peer says.
         if let Some(sent) = self.custody.sent.get_mut(&session) {
@@ -378,7 +429,10 @@ impl<S: Store> Engine<S> {
         }
         // A peer without room takes nothing; else the other logs have nothing to do with it.
         let (wait, log) = match code {
-            RefusalCode::Full | RefusalCode::Busy => (wait, None),
+            RefusalCode::Full | RefusalCode::Busy => {
+                self.custody.short_of_room.insert(session, None);
+                (wait, None)
+            }
             RefusalCode::Incomplete => (wait.min(NOT_YET_MS), Some(log)),
             _ => (wait, Some(log)),
         };
@@ -392,11 +446,29 @@ impl<S: Store> Engine<S> {
         if self.custody.refused.len() < refused {
             self.custody.mark_all();
         }
+        let unheard = |until: &Option<u64>| until.is_some_and(|until| until <= now);
+        let silent: Vec<SessionId> = self
+            .custody
+            .short_of_room
+            .iter()
+            .filter(|(_, until)| unheard(until))
+            .map(|(session, _)| *session)
+            .collect();
+        silent.into_iter().for_each(|session| self.custody.heard_of(session));
+        let silent = |since: &u64| since + HUB_SILENT_MS <= now;
+        let hubs = self.custody.unanswered.iter().filter(|(_, since)| silent(since)).map(|(session, _)| *session);
+        for session in hubs.collect::<Vec<_>>() {
+            tracing::info!(session = session.0, "a hub says nothing of what it was handed: others are handed it, too");
+            self.custody.unanswered.remove(&session);
+            self.custody.silent.insert(session);
+            self.custody.mark_all();
+        }
     }
 
     /// A neighbour holds entries until the hub has them.
     pub(crate) fn custody_taken(&mut self, session: SessionId, log: LogName, intervals: &[Interval]) {
         let Some(peer) = self.peer_of(session) else { return };
+        self.custody.heard_of(session);
         // Of a log that is neither this device's nor held here, who has copies matters to nobody here.
         if log.author != self.device.id() && self.logs.get(&log).is_none() {
             return;
@@ -446,11 +518,19 @@ impl<S: Store> Engine<S> {
     pub(crate) fn forget_received(&mut self, log: &LogName) {
         self.custody.received.remove(log);
         self.custody.told.retain(|(_, other), _| other != log);
+        if log.author == self.device.id() {
+            self.received_no_more(log);
+        }
+        self.forget_handed(log);
+    }
+
+    /// What was handed over of a log counts as not handed over.
+    fn forget_handed(&mut self, log: &LogName) {
+        self.custody.stayed.remove(log);
         self.custody.keys_sent.retain(|(_, other, _)| other != log);
         self.custody.sent.values_mut().for_each(|sent| sent.retain(|(other, ..), _| other != log));
         let copies = self.custody.copies.remove(log).unwrap_or_default();
         if log.author == self.device.id() {
-            self.received_no_more(log);
             self.copies_changed(log, &copies.into_values().flatten().collect::<Vec<_>>());
         }
         self.custody.mark(*log);
@@ -512,46 +592,6 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    pub(crate) fn custody_is_full(&self) -> bool {
-        self.custody.held_bytes >= self.settings.custody_bytes_max
-    }
-
-    /// Frees others' entries that the hub has, oldest logs first. True where enough was freed.
-    fn make_room(&mut self, bytes: u64) -> bool {
-        let own = self.device.id();
-        let logs: Vec<(LogName, Vec<Run>)> = self
-            .logs
-            .on_lane(Lane::SALES)
-            .filter(|(name, _)| name.author != own)
-            .map(|(name, record)| (*name, record.runs.clone()))
-            .collect();
-        for (log, runs) in logs {
-            for run in runs {
-                if !self.waiting_of(&log, &run).is_empty() && !planted::is_on(Bug::DropWaiting) {
-                    continue;
-                }
-                let chain = self.logs.entries(&self.overlay, &log, &run, run.from, run.to, usize::MAX);
-                let freed: u64 =
-                    self.guard(chain).unwrap_or_default().iter().map(|held| held.entry.payload.length() as u64).sum();
-                let forgotten = self.logs.forget(&mut self.overlay, &log, &run);
-                if self.guard(forgotten).is_some() {
-                    self.custody.held_bytes = self.custody.held_bytes.saturating_sub(freed);
-                }
-            }
-            if self.custody.held_bytes + bytes <= self.settings.custody_bytes_max {
-                return true;
-            }
-        }
-        self.custody.held_bytes + bytes <= self.settings.custody_bytes_max
-    }
-
-    /// A part of a held entry is gone.
-    pub(crate) fn custody_shrank(&mut self, log: &LogName, bytes: u64) {
-        if log.lane.is_sealed() && log.author != self.device.id() {
-            self.custody.held_bytes = self.custody.held_bytes.saturating_sub(bytes);
-        }
-    }
-
     /// (Entries, bytes) of others that wait for the hub here; (waiting, copied) of the own.
     pub(crate) fn custody_figures(&self) -> (u64, u64, u64, u64) {
         let own = self.device.id();
@@ -602,6 +642,17 @@ pub(crate) fn without(ranges: &[(u64, u64)], taken: &[(u64, u64)]) -> Vec<(u64, 
             })
             .collect()
     })
+}
+
+/// Ranges, ascending, with one more.
+fn joined(ranges: &[(u64, u64)], (from, to): (u64, u64)) -> Vec<(u64, u64)> {
+    let touches = |(low, high): &&(u64, u64)| *low <= to.saturating_add(1) && from <= high.saturating_add(1);
+    let (touching, mut apart): (Vec<_>, Vec<_>) = ranges.iter().partition(touches);
+    let low = touching.iter().map(|(low, _)| *low).min().map_or(from, |low| low.min(from));
+    let high = touching.iter().map(|(_, high)| *high).max().map_or(to, |high| high.max(to));
+    apart.push((low, high));
+    apart.sort_unstable();
+    apart
 }
 
 fn length(ranges: &[(u64, u64)]) -> u64 {

@@ -118,4 +118,19 @@ impl<S: Store> Engine<S> {
             })
             .collect()
     }
+
+    /// Where a line is raised to: of each log the newest entry that is held, with all that it chains back to, wherever that is
+    /// still under way. Of a log with several histories, what its first one comes to.
+    pub(crate) fn raised_line_of(&self, device: DeviceId) -> stallmesh_protocol::membership::Line {
+        let mut line = self.line_of(device);
+        for (name, record) in self.logs.of_author(device) {
+            let mut runs: Vec<&Run> = record.runs.iter().collect();
+            runs.sort_by_key(|run| run.from);
+            let apart = runs.windows(2).all(|pair| pair[0].to < pair[1].from);
+            if let Some(newest) = record.newest().filter(|_| apart) {
+                line.insert((name.incarnation, name.lane), newest);
+            }
+        }
+        line
+    }
 }

@@ -204,22 +204,28 @@ impl Logs {
         Ok(())
     }
 
-    /// Forgets the entries of an interval of a sealed log: the hub has them.
+    /// Forgets entries of a run of a sealed log, all but those that are to be kept, and says which.
     pub(crate) fn forget<S: Store>(
         &mut self,
         overlay: &mut Overlay<S>,
         name: &LogName,
         run: &Run,
-    ) -> Result<usize, StoreError> {
+        keep: impl FnMut(&Held) -> bool,
+    ) -> Result<Vec<Held>, StoreError> {
         let id = self.id(name);
         let chain = self.entries(overlay, name, run, run.from, run.to, usize::MAX)?;
-        for held in &chain {
+        let (kept, forgotten): (Vec<Held>, Vec<Held>) = chain.into_iter().partition(keep);
+        for held in &forgotten {
             let key = position_key(&id, Head { sequence: held.sequence, hash: held.hash });
             overlay.delete(Table::Entries, key.clone());
             overlay.delete(Table::Signatures, key);
         }
         if let Some(record) = self.records.get_mut(name) {
-            record.runs.retain(|kept| kept != run);
+            record.runs.retain(|other| other != run);
+            for held in kept {
+                extend_runs(&mut record.runs, Head { sequence: held.sequence, hash: held.hash }, held.previous);
+            }
+            record.runs.sort_by_key(|run| (run.from, run.hash));
             if record.runs.is_empty() {
                 overlay.delete(Table::Logs, *id.as_bytes());
                 self.records.remove(name);
@@ -228,7 +234,7 @@ impl Logs {
                 overlay.put(Table::Logs, *id.as_bytes(), value);
             }
         }
-        Ok(chain.len())
+        Ok(forgotten)
     }
 }
 
