@@ -99,6 +99,9 @@ impl Day {
     }
 
     fn revoke(&mut self, device: usize) {
+        if !self.runs(0) {
+            return;
+        }
         let id = self.simulation.nodes[device].id();
         let line = self.held_at_the_hub(device);
         let answer = self.simulation.ask(0, Request::Revoke { device: id, reason: "lost".into() });
@@ -111,6 +114,9 @@ impl Day {
     }
 
     fn raise(&mut self, device: usize) {
+        if !self.runs(0) {
+            return;
+        }
         let id = self.simulation.nodes[device].id();
         let held = self.held_at_the_hub(device);
         let answer = self.simulation.ask(0, Request::Raise { device: id });

@@ -64,16 +64,21 @@ impl Day {
             }
         }
         self.simulation.heal();
-        for node in 0..nodes {
-            let wanted = self.truth.devices[node].wanted && !self.truth.devices[node].gone;
-            // A cut or a failing sync that hasn't struck yet, may still: its owner starts it again.
-            for _ in 0..4 {
-                if wanted && self.simulation.nodes[node].engine.is_none() {
-                    self.start(node)?;
-                }
-            }
+        for _ in 0..4 {
+            self.start_whoever_is_down()?;
         }
         self.simulation.uplink(1, true);
+        Ok(())
+    }
+
+    /// A cut or a failing sync that hasn't struck yet, may still: its owner starts it again.
+    fn start_whoever_is_down(&mut self) -> Result<(), Broken> {
+        for node in 0..self.simulation.nodes.len() {
+            let wanted = self.truth.devices[node].wanted && !self.truth.devices[node].gone;
+            if wanted && self.simulation.nodes[node].engine.is_none() {
+                self.start(node)?;
+            }
+        }
         Ok(())
     }
 
@@ -85,6 +90,7 @@ impl Day {
         loop {
             let now = self.simulation.now;
             self.pass_until(now + LOOK_MS)?;
+            self.start_whoever_is_down()?;
             let took = self.simulation.now - began;
             match self.is_whole() {
                 Ok(()) => {
@@ -190,8 +196,7 @@ impl Day {
             if settled.is_some() || self.runs(0) {
                 break;
             }
-            // A power cut that was to strike at a write has found one: its owner starts it again.
-            self.start(0)?;
+            self.start_whoever_is_down()?;
             self.pass_until(self.simulation.now + bound)?;
             settled = self.settle()?;
         }
