@@ -70,10 +70,11 @@ pub(crate) struct Custody {
     /// Bytes of others' sealed entries, and those of them that are hubs' ledgers.
     held_bytes: u64,
     ledger_bytes: u64,
-    /// Key entries that stay of what the hub has: what shows that it has them is gone.
+    /// What stays of what the hub has, key entries up to the next signature: what shows that it has them is gone.
     stayed: BTreeMap<LogName, BTreeSet<Head>>,
-    /// Something was refused for want of room, and no room was made since.
-    full: bool,
+    /// Something was refused for want of room, and no room was made since: when to look whether there is some, in monotonic
+    /// milliseconds.
+    full: Option<u64>,
     /// Peers that had no room: they are handed a page at a time, and the next when they have taken it, or when nothing was
     /// heard of it until the time given, in monotonic milliseconds.
     short_of_room: BTreeMap<SessionId, Option<u64>>,
@@ -135,7 +136,7 @@ impl Custody {
     pub(crate) fn poll_timeout(&self) -> Option<u64> {
         let unheard = self.short_of_room.values().filter_map(|until| *until);
         let unanswered = self.unanswered.values().map(|since| since + HUB_SILENT_MS);
-        self.refused.values().map(|(until, _)| *until).chain(unheard).chain(unanswered).min()
+        self.refused.values().map(|(until, _)| *until).chain(unheard).chain(unanswered).chain(self.full).min()
     }
 
     /// A hub is handed something.
@@ -455,6 +456,7 @@ impl<S: Store> Engine<S> {
             .map(|(session, _)| *session)
             .collect();
         silent.into_iter().for_each(|session| self.custody.heard_of(session));
+        self.look_for_room();
         let silent = |since: &u64| since + HUB_SILENT_MS <= now;
         let hubs = self.custody.unanswered.iter().filter(|(_, since)| silent(since)).map(|(session, _)| *session);
         for session in hubs.collect::<Vec<_>>() {

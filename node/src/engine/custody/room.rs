@@ -67,7 +67,7 @@ impl<S: Store> Engine<S> {
     pub(crate) fn custody_shrank(&mut self, log: &LogName, bytes: u64) {
         if log.lane.is_sealed() && log.author != self.device.id() {
             self.custody.held_bytes = self.custody.held_bytes.saturating_sub(bytes);
-            self.custody.full = false;
+            self.custody.full = None;
             if log.lane == Lane::LEDGER {
                 self.custody.ledger_bytes = self.custody.ledger_bytes.saturating_sub(bytes);
             }
@@ -76,7 +76,16 @@ impl<S: Store> Engine<S> {
 
     /// Whether something was refused for want of room, and none was made since.
     pub(crate) fn custody_is_full(&self) -> bool {
-        self.custody.full
+        self.custody.full.is_some()
+    }
+
+    /// What waits may have come to be what the hub has without any word of it: when the entry came that its word names.
+    pub(super) fn look_for_room(&mut self) {
+        let now = self.now.monotonic_ms;
+        if self.custody.full.is_some_and(|at| at <= now) {
+            self.custody.full = self.carries_waiting(None).then_some(now + REFUSED_MS);
+            self.update_status();
+        }
     }
 
     /// Whether what is carried leaves room for a page, or can be made to. Where nothing else waits a page is taken whatever
@@ -106,7 +115,7 @@ impl<S: Store> Engine<S> {
         if max > 0 && log.lane == Lane::SALES && !self.carries_waiting(Some((log, &needed))) {
             return Ok(());
         }
-        self.custody.full = true;
+        self.custody.full = Some(self.now.monotonic_ms + REFUSED_MS);
         Err(NoRoom { code: RefusalCode::Full, detail: "the room for others' sales is used up", wait_ms: FULL_MS })
     }
 
@@ -144,15 +153,16 @@ impl<S: Store> Engine<S> {
     pub(super) fn free_if_short(&mut self, log: &LogName) {
         let max = self.settings.custody_bytes_max;
         let carried = log.lane == Lane::SALES && log.author != self.device.id() && !self.is_hub();
-        if carried && (self.custody.full || self.custody.held_bytes > max - max / SPARE_PART) {
+        if carried && (self.custody.full.is_some() || self.custody.held_bytes > max - max / SPARE_PART) {
             self.free_received(log, &BTreeSet::new(), true);
-            self.custody.full = false;
+            self.custody.full = None;
         }
     }
 
-    /// Lets go of what the hub has of a log, except for the key entries that something here needs.
+    /// Lets go of what the hub has of a log, except for the key entries that something here needs, and what they end in.
     fn free_received(&mut self, log: &LogName, needed: &BTreeSet<u64>, newest_key_stays: bool) {
         let Some(record) = self.logs.get(log) else { return };
+        let one_history = record.is_one_history();
         let runs: Vec<(Run, Vec<(u64, u64)>)> = record
             .runs
             .iter()
@@ -176,13 +186,19 @@ impl<S: Store> Engine<S> {
         let mut gone: Vec<(u64, u64)> = Vec::new();
         let mut stayed = BTreeSet::new();
         for (run, waiting) in runs.iter().filter(|run| !nothing_goes(run)) {
+            // A part of a branch can't go without changing where others begin: all of it does, or nothing.
+            let is_needed = || stays.iter().any(|sequence| run.from <= *sequence && *sequence <= run.to);
+            if !one_history && (!waiting.is_empty() || is_needed()) {
+                continue;
+            }
             // What comes after what waits stays, too: the hub's word names the end of what it has.
             let first_waiting = waiting.iter().map(|(from, _)| *from).min();
+            let Some(stays) = self.with_signatures(log, run, &stays) else { return };
             let keep = |held: &Held| {
                 if first_waiting.is_some_and(|first| held.sequence >= first) {
                     return true;
                 }
-                let stays = stays.contains(&held.sequence);
+                let stays = stays.iter().any(|(from, to)| (*from..=*to).contains(&held.sequence));
                 if stays {
                     stayed.insert(Head { sequence: held.sequence, hash: held.hash });
                 }
@@ -220,6 +236,18 @@ impl<S: Store> Engine<S> {
         };
         let stayed = self.custody.stayed.get(log).into_iter().flatten();
         stayed.filter(of_run).map(|head| (head.sequence, head.sequence)).collect()
+    }
+
+    /// Of a run, some entries with what follows them up to the next signature: alone they could never be handed on.
+    fn with_signatures(&mut self, log: &LogName, run: &Run, stays: &BTreeSet<u64>) -> Option<Vec<(u64, u64)>> {
+        let chain = self.logs.entries(&self.overlay, log, run, run.from, run.to, usize::MAX);
+        let chain = self.guard(chain)?;
+        let mut ranges = Vec::new();
+        for from in stays.iter().filter(|sequence| run.from <= **sequence && **sequence <= run.to) {
+            let signed = self.logs.first_signed(&self.overlay, log, &chain, *from);
+            ranges.push((*from, self.guard(signed)?.unwrap_or(run.to)));
+        }
+        Some(ranges)
     }
 
     fn newest_key(&mut self, log: &LogName, runs: &[(Run, Vec<(u64, u64)>)]) -> Option<u64> {

@@ -124,10 +124,7 @@ impl<S: Store> Engine<S> {
     pub(crate) fn raised_line_of(&self, device: DeviceId) -> stallmesh_protocol::membership::Line {
         let mut line = self.line_of(device);
         for (name, record) in self.logs.of_author(device) {
-            let mut runs: Vec<&Run> = record.runs.iter().collect();
-            runs.sort_by_key(|run| run.from);
-            let apart = runs.windows(2).all(|pair| pair[0].to < pair[1].from);
-            if let Some(newest) = record.newest().filter(|_| apart) {
+            if let Some(newest) = record.newest().filter(|_| record.is_one_history()) {
                 line.insert((name.incarnation, name.lane), newest);
             }
         }

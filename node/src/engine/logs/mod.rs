@@ -66,6 +66,13 @@ impl Record {
         self.runs.iter().find(|run| run.from == 1)
     }
 
+    /// Whether no two runs have entries at one sequence.
+    pub(crate) fn is_one_history(&self) -> bool {
+        let mut runs: Vec<&Run> = self.runs.iter().collect();
+        runs.sort_by_key(|run| run.from);
+        runs.windows(2).all(|pair| pair[0].to < pair[1].from)
+    }
+
     /// The newest position held, of any run.
     pub(crate) fn newest(&self) -> Option<Head> {
         self.runs.iter().map(Run::head).max()

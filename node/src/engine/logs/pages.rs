@@ -31,7 +31,10 @@ impl Logs {
     ) -> Result<Option<Page>, StoreError> {
         match self.page_to(overlay, name, from, to, run, bytes_max)? {
             // No budget: the first signature ends it.
-            None if name.lane.is_sealed() => self.page_to(overlay, name, from, u64::MAX - 1, run, 0),
+            None if name.lane.is_sealed() => {
+                let end = run.map_or(u64::MAX - 1, |run| run.to);
+                self.page_to(overlay, name, from, end, run, 0)
+            }
             page => Ok(page),
         }
     }

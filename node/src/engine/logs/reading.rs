@@ -120,6 +120,24 @@ impl Logs {
         Ok(chain)
     }
 
+    /// Of entries of one chain, ascending, the first signed one from a sequence on: a page ends at one.
+    pub(crate) fn first_signed<S: Store>(
+        &self,
+        overlay: &Overlay<S>,
+        name: &LogName,
+        chain: &[Held],
+        from: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let id = self.id(name);
+        for held in chain.iter().filter(|held| held.sequence >= from) {
+            let head = Head { sequence: held.sequence, hash: held.hash };
+            if overlay.get(Table::Signatures, &position_key(&id, head))?.is_some() {
+                return Ok(Some(held.sequence));
+            }
+        }
+        Ok(None)
+    }
+
     /// Whether more than one run of a log has entries between two sequences.
     pub(crate) fn is_branched(&self, name: &LogName, from: u64, to: u64) -> bool {
         self.records
