@@ -67,7 +67,7 @@ impl<S: Store> Engine<S> {
     pub(crate) fn custody_shrank(&mut self, log: &LogName, bytes: u64) {
         if log.lane.is_sealed() && log.author != self.device.id() {
             self.custody.held_bytes = self.custody.held_bytes.saturating_sub(bytes);
-            self.custody.full = None;
+            self.set_full(None);
             if log.lane == Lane::LEDGER {
                 self.custody.ledger_bytes = self.custody.ledger_bytes.saturating_sub(bytes);
             }
@@ -83,7 +83,15 @@ impl<S: Store> Engine<S> {
     pub(super) fn look_for_room(&mut self) {
         let now = self.now.monotonic_ms;
         if self.custody.full.is_some_and(|at| at <= now) {
-            self.custody.full = self.carries_waiting(None).then_some(now + REFUSED_MS);
+            let full = self.carries_waiting(None).then_some(now + REFUSED_MS);
+            self.set_full(full);
+        }
+    }
+
+    /// Neighbours are told at once: what they hold waits for it.
+    fn set_full(&mut self, until: Option<u64>) {
+        let before = std::mem::replace(&mut self.custody.full, until);
+        if before.is_some() != until.is_some() {
             self.update_status();
         }
     }
@@ -115,7 +123,7 @@ impl<S: Store> Engine<S> {
         if max > 0 && log.lane == Lane::SALES && !self.carries_waiting(Some((log, &needed))) {
             return Ok(());
         }
-        self.custody.full = Some(self.now.monotonic_ms + REFUSED_MS);
+        self.set_full(Some(self.now.monotonic_ms + REFUSED_MS));
         Err(NoRoom { code: RefusalCode::Full, detail: "the room for others' sales is used up", wait_ms: FULL_MS })
     }
 
@@ -155,7 +163,7 @@ impl<S: Store> Engine<S> {
         let carried = log.lane == Lane::SALES && log.author != self.device.id() && !self.is_hub();
         if carried && (self.custody.full.is_some() || self.custody.held_bytes > max - max / SPARE_PART) {
             self.free_received(log, &BTreeSet::new(), true);
-            self.custody.full = None;
+            self.set_full(None);
         }
     }
 
