@@ -171,7 +171,14 @@ impl Day {
                 self.reached.insert(Rare::Punished);
                 continue;
             };
+            // Whom a revoked or forked device let in may be no member to those who know of it.
+            let let_in = self.truth.devices[peer].owner.is_none_or(|owner| {
+                let state = &self.truth.devices[owner];
+                honest(owner) && !state.revoked && !state.copied
+            });
+            let no_member = end.reason.contains("E_NOT_MEMBER") || end.reason.contains("E_CERT");
             let fair = end.reason.contains("second connection")
+                || (no_member && !let_in)
                 || end.reason.contains("didn't join in time")
                 || end.reason.contains("E_SILENT")
                 || (end.reason.contains("E_REVOKED") && self.truth.devices[peer].revoked);
