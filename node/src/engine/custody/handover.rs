@@ -144,7 +144,7 @@ impl<S: Store> Engine<S> {
             // A stretch may be several pages; what goes next is older, and would leave the rest of it behind.
             let mut next = from;
             while next <= to {
-                let Some(page) = self.page_through(log, run, next, to, budget) else { return true };
+                let Some(page) = self.page_through(log, run, next, to, budget) else { break };
                 for needed in page.entries.iter().filter_map(|entry| entry.payload.key).collect::<BTreeSet<u64>>() {
                     if needed < page.first && self.custody.keys_sent.insert((session, *log, needed)) {
                         self.send_key(session, log, run, needed);
@@ -154,6 +154,9 @@ impl<S: Store> Engine<S> {
                 if let Some(replica) = &mut self.replica {
                     replica.send_custody(session, *log, page.encode());
                 }
+            }
+            if next == from {
+                return true;
             }
             if self.peer_of(session).is_some_and(|peer| self.is_hub_device(&peer)) {
                 self.custody.await_word(session, self.now.monotonic_ms);

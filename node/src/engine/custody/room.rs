@@ -230,7 +230,7 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// Of a run, the key entries that stayed when the hub had them.
+    /// Of a run, what stayed of what the hub has: key entries, and what they end in.
     pub(super) fn stayed_of(&self, log: &LogName, run: &Run) -> Vec<(u64, u64)> {
         let of_run = |head: &&Head| {
             let sequence = head.sequence;
