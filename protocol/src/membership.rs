@@ -242,6 +242,8 @@ pub struct Membership {
     root: DeviceId,
     devices: BTreeMap<DeviceId, Device>,
     refused: BTreeMap<Position, RefusedFact>,
+    /// Whom somebody let in who had no say any more: by whom.
+    let_in_vain: BTreeMap<DeviceId, DeviceId>,
     revision: u64,
 }
 
@@ -268,7 +270,13 @@ impl Membership {
         coverage: &dyn Coverage,
         ancestry: &dyn Ancestry,
     ) -> Self {
-        let mut view = Membership { root, devices: BTreeMap::new(), refused: BTreeMap::new(), revision: 0 };
+        let mut view = Membership {
+            root,
+            devices: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            let_in_vain: BTreeMap::new(),
+            revision: 0,
+        };
         let mut facts: Vec<&ControlFact> = facts.iter().collect();
         facts.sort_by_key(|fact| fact.at);
         facts.dedup_by_key(|fact| fact.at);
@@ -298,6 +306,10 @@ impl Membership {
                     match view.judge_certificate(fact, certificate, coverage, ancestry) {
                         Ok(judged) => issued.push(judged),
                         Err(reason) => {
+                            if let RefusedFact::NotStanding(NotStanding::BeyondLine | NotStanding::Quarantined) = reason
+                            {
+                                view.let_in_vain.insert(certificate.device, *author);
+                            }
                             view.refused.insert(fact.at, reason);
                         }
                     }
@@ -560,6 +572,12 @@ impl Membership {
     /// Whether a device ever got an effective certificate, or is the root.
     pub fn is_known(&self, device: &DeviceId) -> bool {
         *device == self.root || self.devices.contains_key(device)
+    }
+
+    /// Who let a device in that is no member for that alone: its issuer's entry lies beyond a line, or after a fork. A raise
+    /// of the issuer's line to that entry makes it one.
+    pub fn let_in_vain_by(&self, device: &DeviceId) -> Option<&DeviceId> {
+        self.let_in_vain.get(device).filter(|_| !self.is_known(device))
     }
 
     /// Whether a revocation names the device.

@@ -31,6 +31,19 @@ impl<S: Store> Engine<S> {
 
     fn explain_device(&self, device: &DeviceId) -> ExplainView {
         let membership = &self.views.membership;
+        if let Some(issuer) = membership.let_in_vain_by(device) {
+            let name = membership.certificate(issuer).map(|certificate| certificate.name.as_str()).unwrap_or_default();
+            return because(
+                "not_a_member",
+                vec![format!(
+                    "{} ({name}) let it in when its own certificate had been revoked already, or after it had signed two \
+                     histories: what this device sold is on its own disk, and comes to the hub once the hub raises the \
+                     line of {}",
+                    issuer.short(),
+                    issuer.short()
+                )],
+            );
+        }
         if !membership.is_known(device) {
             let reason = match self.join_state().filter(|_| *device == self.device.id()) {
                 Some(state) => state,

@@ -107,9 +107,6 @@ impl Day {
         let answer = self.simulation.ask(0, Request::Revoke { device: id, reason: "lost".into() });
         if answer == Answer::Done {
             (self.truth.devices[device].revoked, self.truth.devices[device].line) = (true, Some(line));
-            if self.simulation.nodes[device].engine.is_some() && self.simulation.status_of_links(device) == 0 {
-                self.reached.insert(Rare::RevokedUnheard);
-            }
         }
     }
 
@@ -186,6 +183,9 @@ impl Day {
         match self.simulation.ask(device, Request::RecordSale(order.clone())) {
             Answer::Sale(sale) => {
                 self.acknowledged(device, &sale)?;
+                if self.truth.devices[device].revoked {
+                    self.reached.insert(Rare::RevokedUnheard);
+                }
                 if let Some(writes) = self.truth.devices[device].cut_at_sale.take()
                     && let Some(medium) = self.simulation.nodes[device].disk.medium()
                 {

@@ -1,5 +1,7 @@
 //! The end of a day: faults cease, and within a bound that follows from the market's size everything is where it belongs.
 
+use std::collections::BTreeSet;
+
 use stallmesh_node::engine::{Answer, ExplainSubject, Request};
 
 use super::fault::Kind;
@@ -152,11 +154,22 @@ impl Day {
             .collect()
     }
 
+    /// Helpers whom somebody let in who was revoked already and didn't know, or had forked: no members, as the hub sees it.
+    /// What they sold stays on their own disks until the hub raises the line of whoever let them in.
+    fn let_in_in_vain(&mut self) -> BTreeSet<usize> {
+        let members: BTreeSet<_> = self.simulation.members(0).into_iter().map(|member| member.device).collect();
+        (0..self.truth.devices.len())
+            .filter(|device| self.truth.devices[*device].owner.is_some_and(|owner| !self.is_plain(owner)))
+            .filter(|device| !members.contains(&self.simulation.nodes[*device].id()))
+            .collect()
+    }
+
     /// I6 and I13: all honest nodes believe the same, and the hub has every sale that survives.
     fn is_whole(&mut self) -> Result<(), Broken> {
         let counted = self.counted();
+        let in_vain = self.let_in_in_vain();
         for (id, sale) in &self.truth.sales {
-            let received = holds(&self.simulation.nodes[0].disk, &sale.entry);
+            let received = holds(&self.simulation.nodes[0].disk, &sale.entry) || in_vain.contains(&sale.device);
             if !received && self.holders(&sale.entry).iter().any(|node| counted.contains(node)) {
                 let holders = self.holders(&sale.entry);
                 let what = format!("sale {id} of node {} is on {holders:?}", sale.device);
@@ -167,7 +180,7 @@ impl Day {
             let id = simulation.nodes[node].id();
             let members = simulation.members(0);
             let state = members.into_iter().find(|member| member.device == id).map(|member| member.state);
-            state.is_none_or(|state| state != "member")
+            state.is_none_or(|state| state != "valid")
         };
         let mut first: Option<(usize, Beliefs)> = None;
         for node in counted {
@@ -210,8 +223,9 @@ impl Day {
         let export = self.simulation.export(0);
         let recomputed = stallmesh_node::engine::recompute(export.as_slice(), Some(self.simulation.root), 2)
             .map_err(|error| Broken::new(Invariant::SettlementOfTheSet, error.to_string()))?;
-        let known: std::collections::BTreeSet<&String> = recomputed.sales.iter().map(|sale| &sale.sale).collect();
+        let known: BTreeSet<&String> = recomputed.sales.iter().map(|sale| &sale.sale).collect();
         let market = self.simulation.market_id();
+        let in_vain = self.let_in_in_vain();
         let mut missing = Vec::new();
         for (id, sale) in &self.truth.sales {
             let lost = sale.at < self.truth.devices[sale.device].lost_before;
@@ -226,6 +240,7 @@ impl Day {
             }
             let state = &self.truth.devices[sale.device];
             let own_disk = !state.gone && !state.dishonest && sale.at >= state.lost_before;
+            let own_disk = own_disk && !in_vain.contains(&sale.device);
             let carried = (0..self.simulation.nodes.len()).any(|node| {
                 let (state, id) = (&self.truth.devices[node], self.simulation.nodes[node].id());
                 let honest = self.truth.is_honest(node) && !state.gone && !state.copied;

@@ -72,7 +72,7 @@ pub enum Rare {
     Recovered,
     /// Somebody's links were ended for what it sent.
     Punished,
-    /// A member was revoked while it couldn't hear of it.
+    /// A member that was revoked, and hadn't heard of it, sold on.
     RevokedUnheard,
     /// Two checkpoints of one number were noticed.
     TwoStories,

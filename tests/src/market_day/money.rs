@@ -131,7 +131,7 @@ impl Day {
     }
 
     /// Honest, never revoked, and let in by somebody of whom the same holds.
-    fn is_plain(&self, device: usize) -> bool {
+    pub(super) fn is_plain(&self, device: usize) -> bool {
         let state = &self.truth.devices[device];
         let same_key = |other: &usize| self.simulation.nodes[*other].id() == self.simulation.nodes[device].id();
         let honest = (0..self.truth.devices.len()).filter(same_key).all(|other| self.truth.is_honest(other));

@@ -558,11 +558,6 @@ impl Simulation {
             .unwrap_or(Answer::Failed(Failure::new(FailureCode::EUnavailable, "the node is not running")))
     }
 
-    /// How many links a node has.
-    pub fn status_of_links(&mut self, index: usize) -> usize {
-        self.status(index).peers.len()
-    }
-
     /// A node's status.
     pub fn status(&mut self, index: usize) -> StatusView {
         match self.ask(index, Request::Status) {

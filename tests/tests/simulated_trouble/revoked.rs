@@ -1,6 +1,6 @@
 //! Revocations: what a revoked device gets, what of it stands, and where the line runs.
 
-use stallmesh_node::engine::{Answer, Request};
+use stallmesh_node::engine::{Answer, ExplainSubject, Request};
 use stallmesh_node::link::{Channel, Road};
 use stallmesh_protocol::membership::write_line;
 use stallmesh_protocol::wire::{self, frame::Body};
@@ -118,6 +118,33 @@ fn the_last_sales_of_a_tablet_that_stays_lost_come_back_from_its_carriers() {
     raise(&mut market, 2);
     until_posted(&mut market, 3);
     assert!(market.suspense().is_empty());
+}
+
+#[test]
+fn what_a_helper_sold_whom_a_revoked_owner_let_in_comes_once_the_owners_line_is_raised() {
+    let mut market = Simulation::market(127, 3);
+    let helper = market.add_helper("stall-1");
+    market.partition(&[&[0, 1, 3, 4], &[2, helper]]);
+    assert_eq!(market.revoke(0, 2), Answer::Done);
+    // Neither of the two has heard of it.
+    assert_eq!(market.delegate(2, helper, &["sell", "relay", "signal"], 10 * HOUR), Answer::Done);
+    market.until("the helper is a member to its owner", 20_000, |market| market.status(helper).role == "stall");
+    market.run_for(5_000);
+    market.sell(helper, "in good faith");
+    market.heal();
+    market.until("the helper hears of it", 60_000, |market| market.status(helper).role != "stall");
+    market.run_for(30_000);
+    let device = market.nodes[helper].id();
+    for node in [0, 3, helper] {
+        let told = market.explain(node, ExplainSubject::Device(device));
+        assert_eq!(told.state, "not_a_member", "node {node}");
+        assert!(told.because[0].contains("once the hub raises the line of"), "node {node} says: {:?}", told.because);
+    }
+    let settled = settle_and_recompute(&mut market);
+    assert_eq!((settled.posted, settled.suspense.len()), (0, 0), "nobody carries for whom no member let in");
+    raise(&mut market, 2);
+    until_posted(&mut market, 1);
+    market.until("it is a member", 60_000, |market| (0..5).all(|node| member_state(market, node, helper) == "valid"));
 }
 
 #[test]
