@@ -36,6 +36,12 @@ fn adv_065_market_days_of_fixed_seeds_hold() {
 }
 
 #[test]
+fn a_branch_of_a_known_fork_is_not_asked_for_again_and_again() {
+    // Its pages came so that one of them didn't join on to what was held, and asked for it anew each time (I11).
+    holds(6);
+}
+
+#[test]
 fn adv_113_market_days_of_todays_seeds_hold() {
     let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() / 86_400;
     for seed in [1_000_000 + 2 * day, 1_000_001 + 2 * day] {

@@ -62,6 +62,7 @@ impl<S: Store> Engine<S> {
             }
             Inserted::Duplicate => PageOutcome::Duplicate,
             Inserted::Gap => PageOutcome::Gap,
+            Inserted::Diverges if self.is_explained(session, log, first) => PageOutcome::Forked,
             Inserted::Diverges => PageOutcome::Diverges { first },
             Inserted::Fork { sequence, previous, .. } => {
                 self.prove_fork(log, sequence, previous, &verified);
@@ -81,6 +82,16 @@ impl<S: Store> Engine<S> {
         if let Some(replica) = &mut self.replica {
             replica.page_result(session, request, log, last, outcome, self.now.monotonic_ms);
         }
+    }
+
+    /// Of a log whose fork is known, every page of the other branch diverges. It may part earlier than is known, so a
+    /// link's branch is followed back once, and no page that lies after where it was seen to diverge says anything new.
+    fn is_explained(&mut self, session: SessionId, log: LogName, first: u64) -> bool {
+        let Some(parted) = self.views.earliest_fork(&log).map(|proof| proof.sequence) else { return false };
+        let lowest = self.divergences.entry((session, log, parted)).or_insert(u64::MAX);
+        let explained = first >= *lowest;
+        *lowest = first.min(*lowest);
+        explained
     }
 
     fn note_stored(&mut self, log: LogName, session: SessionId) {

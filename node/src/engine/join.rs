@@ -26,8 +26,10 @@ use crate::store::{Store, Table};
 
 /// How long a request stays valid, in milliseconds.
 const REQUEST_MS: u64 = 24 * 3_600_000;
-/// How often an unanswered request is sent again.
+/// After this time an unanswered request is sent again, then after twice as long each time, up to [`RETRY_MS_MAX`]: on a
+/// link nothing is lost, so this is for members that could do nothing with it before.
 const RETRY_MS: u64 = 2_000;
+const RETRY_MS_MAX: u64 = 32_000;
 /// Frames of pages that one link may bring before its peer is a member.
 const PAGE_FRAMES_MAX: usize = 64;
 /// Requests that one link may bring.
@@ -90,6 +92,8 @@ pub(crate) struct Joining {
     revealed: bool,
     pub(crate) refused: String,
     again_at: u64,
+    /// How long the wait after that is.
+    retry_ms: u64,
 }
 
 impl Joining {
@@ -192,6 +196,7 @@ impl<S: Store> Engine<S> {
             revealed: false,
             refused: String::new(),
             again_at: self.now.monotonic_ms + RETRY_MS,
+            retry_ms: RETRY_MS,
         });
         self.send_asks();
         self.dial();
@@ -243,7 +248,8 @@ impl<S: Store> Engine<S> {
         if let Some(joining) = &mut self.joining
             && joining.again_at <= now
         {
-            joining.again_at = now + RETRY_MS;
+            joining.retry_ms = (2 * joining.retry_ms).min(RETRY_MS_MAX);
+            joining.again_at = now + joining.retry_ms;
         }
         if due {
             self.send_asks();

@@ -191,6 +191,7 @@ impl<S: Store> Engine<S> {
         }
         self.custody.forget_session(SessionId(link.0));
         self.branches_tried.retain(|(session, ..)| session.0 != link.0);
+        self.divergences.retain(|(session, ..), _| session.0 != link.0);
         self.custody.mark_all();
         let still = self.links.values().any(|other| other.peer == state.peer && other.road == state.road);
         let now = self.now.monotonic_ms;

@@ -18,6 +18,8 @@ const UNDER_WAY_PER_PAIR: usize = 4_000;
 const WORDS_MAX: usize = 300;
 /// For so long a node may be due each millisecond.
 const SPINS_MS_MAX: u64 = 5_000;
+/// Events in a minute: a busy day has some thousand, and nodes that ask each other the same for ever half a million.
+const EVENTS_PER_LOOK_MAX: u64 = 200_000;
 /// Milliseconds that a trusted time may fall over a restart: what is kept is a minute old at most, and a wall clock
 /// that had led it may be set right.
 const TIME_KEPT_MS: u64 = 61_000;
@@ -190,11 +192,16 @@ impl Day {
         Ok(())
     }
 
-    fn i11_nothing_grows_without_a_bound(&self) -> Result<(), Broken> {
+    fn i11_nothing_grows_without_a_bound(&mut self) -> Result<(), Broken> {
         let (nodes, under_way) = (self.simulation.nodes.len(), self.simulation.network.under_way());
         if under_way > UNDER_WAY_PER_PAIR * nodes * nodes {
             return Err(Broken::new(Invariant::Bounded, format!("{under_way} frames and timers of {nodes} nodes")));
         }
+        let events = self.simulation.steps() - self.steps_seen;
+        if events > EVENTS_PER_LOOK_MAX {
+            return Err(Broken::new(Invariant::Bounded, format!("{events} events in a minute")));
+        }
+        self.steps_seen = self.simulation.steps();
         let spins = |node: &usize| self.simulation.nodes[*node].spins_ms() > SPINS_MS_MAX;
         match (0..nodes).find(spins) {
             Some(node) => Err(Broken::new(Invariant::Bounded, format!("node {node} is due at once, again and again"))),

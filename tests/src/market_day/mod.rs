@@ -169,6 +169,7 @@ pub struct Day {
     looked_at: u64,
     looked_hard_at: u64,
     closed_seen: usize,
+    steps_seen: u64,
     healed_percent: u64,
     most_words: usize,
     /// Why a sale was refused last.
@@ -204,6 +205,7 @@ impl Day {
             looked_at: 0,
             looked_hard_at: 0,
             closed_seen: 0,
+            steps_seen: 0,
             healed_percent: 0,
             most_words: 0,
             refusal: String::new(),

@@ -12,6 +12,7 @@ mod floods;
 mod goodbye;
 mod interface;
 mod joining;
+mod outages;
 mod papers;
 mod puppet;
 mod recovery;
