@@ -41,6 +41,8 @@ pub(crate) fn position(held: &Held) -> Position {
 /// One incarnation of a device, as its logs show it.
 #[derive(Clone, Debug, Default)]
 struct Life {
+    /// Whether an opening of it is held, which says what it knew. A carrier lets go of them, and can't judge then.
+    opened: bool,
     parents: BTreeSet<Incarnation>,
     /// How far it knew each log of its parents when it began.
     knew: BTreeMap<(Incarnation, Lane), u64>,
@@ -176,6 +178,7 @@ impl Views {
                 let message: payload::Opening = payload::decode("opening", bytes)?;
                 let parents = read_line(&message.parents)?;
                 let life = self.lives.entry(held.log.author).or_default().entry(held.log.incarnation).or_default();
+                life.opened = true;
                 for ((incarnation, lane), head) in parents {
                     life.parents.insert(incarnation);
                     let knew = life.knew.entry((incarnation, lane)).or_insert(0);
@@ -481,7 +484,7 @@ impl Views {
                 }
             }
         }
-        let all: Vec<(&Incarnation, &Life)> = lives.iter().collect();
+        let all: Vec<(&Incarnation, &Life)> = lives.iter().filter(|(_, life)| life.opened).collect();
         for (index, (one, life)) in all.iter().enumerate() {
             for (other, second) in &all[index + 1..] {
                 let overlap = life.first < second.last && second.first < life.last;

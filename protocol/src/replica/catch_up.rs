@@ -457,14 +457,7 @@ impl Replica {
             }
             self.consider(log, now);
         }
-        let blob = self
-            .blobs
-            .iter()
-            .find(|(_, want)| want.request == refusal.request && want.asked.contains(&session))
-            .map(|(hash, _)| *hash);
-        if let Some(want) = blob.and_then(|hash| self.blobs.get_mut(&hash)) {
-            want.deadline = Some(want.deadline.unwrap_or(u64::MAX).min(now + self.limits.have_ms));
-        }
+        self.blob_refused(session, refusal.request, now);
         self.outputs.push_back(Output::Refused {
             session,
             log,

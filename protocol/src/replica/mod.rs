@@ -15,6 +15,7 @@
 
 mod agreed;
 mod answer;
+mod blobs;
 mod catch_up;
 mod clock;
 mod compare;
@@ -25,14 +26,12 @@ mod runs;
 mod session;
 mod theirs;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message;
 
 use self::agreed::Agreed;
+use self::blobs::BlobWant;
 use self::catch_up::Want;
 use self::clock::{Clock, Known};
 pub use self::packed::{PackError, pack, unpack};
@@ -352,16 +351,6 @@ pub struct Replica {
     outputs: VecDeque<Output>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct BlobWant {
-    asked: BTreeSet<SessionId>,
-    /// How often everybody was asked: the wait grows with it.
-    rounds: u32,
-    /// The request that is outstanding.
-    request: u64,
-    deadline: Option<u64>,
-}
-
 impl Replica {
     /// A node's replication, before it knows any log.
     pub fn new(market: MarketId, incarnation: Incarnation, limits: Limits) -> Self {
@@ -398,7 +387,7 @@ impl Replica {
     pub fn poll_timeout(&self) -> Option<u64> {
         let sessions = self.sessions.values().filter_map(|session| session.next_timeout(&self.limits));
         let wants = self.wants.values().filter_map(Want::next_timeout);
-        let blobs = self.blobs.values().filter_map(|want| want.deadline);
+        let blobs = self.blobs.values().filter_map(BlobWant::next_timeout);
         sessions.chain(wants).chain(blobs).min()
     }
 
@@ -407,15 +396,7 @@ impl Replica {
         self.session_timeouts(now);
         self.want_timeouts(now);
         self.ask_for_more(now);
-        let late: Vec<Hash> = self
-            .blobs
-            .iter()
-            .filter(|(_, want)| want.deadline.is_some_and(|deadline| deadline <= now))
-            .map(|(hash, _)| *hash)
-            .collect();
-        for hash in late {
-            self.ask_for_blob(hash, now);
-        }
+        self.blob_timeouts(now);
         self.pump_all(holdings);
     }
 
@@ -601,77 +582,6 @@ impl Replica {
         self.sessions
             .get(&session)
             .map_or(0, |state| self.limits.bulk_in_flight_max.saturating_sub(state.bulk_in_flight))
-    }
-
-    /// Asks for a blob, of one peer after another.
-    pub fn want_blob(&mut self, hash: Hash, now: u64) {
-        if let std::collections::btree_map::Entry::Vacant(place) = self.blobs.entry(hash) {
-            place.insert(BlobWant::default());
-            self.ask_for_blob(hash, now);
-        }
-    }
-
-    fn ask_for_blob(&mut self, hash: Hash, now: u64) {
-        let greeted: Vec<SessionId> = self.greeted().collect();
-        let deadline = now + self.limits.request_ms;
-        let request = self.request();
-        let Some(want) = self.blobs.get_mut(&hash) else { return };
-        let next = greeted.iter().copied().find(|session| !want.asked.contains(session));
-        want.deadline = Some(deadline);
-        want.request = request;
-        if next.is_none() {
-            // Everybody was asked: begin again later, for they may have it by then.
-            want.asked.clear();
-            want.rounds = (want.rounds + 1).min(5);
-            want.deadline = Some(deadline.min(now + (self.limits.repair_ms << want.rounds)));
-        }
-        if let Some(session) = next {
-            want.asked.insert(session);
-            let body = wire::frame::Body::WantBlob(wire::WantBlob { request, hash: hash.as_bytes().to_vec() });
-            self.send(session, Channel::Live, body);
-        }
-    }
-
-    fn handle_want_blob(&mut self, session: SessionId, want: &wire::WantBlob, holdings: &dyn Holdings) {
-        let Ok(hash) = Hash::try_from(want.hash.as_slice()) else {
-            return self.close(session, "E_DECODE: a blob's hash has 32 bytes");
-        };
-        if self.is_restricted(session) {
-            let refusal = wire::Refusal {
-                request: want.request,
-                log: None,
-                code: RefusalCode::NotAllowed.number(),
-                detail: RESTRICTED.into(),
-                retry_after_ms: 0,
-            };
-            return self.send(session, Channel::Live, wire::frame::Body::Refusal(refusal));
-        }
-        let room = self.bulk_room(session) > 0;
-        let held = holdings.blob(&hash);
-        if held.is_none() {
-            self.outputs.push_back(Output::BlobAsked { hash });
-        }
-        let body = match held.filter(|_| room) {
-            Some(bytes) => {
-                wire::frame::Body::Blob(wire::Blob { request: want.request, hash: want.hash.clone(), bytes })
-            }
-            None => wire::frame::Body::Refusal(wire::Refusal {
-                request: want.request,
-                log: None,
-                code: if room { RefusalCode::NotHeld } else { RefusalCode::Busy }.number(),
-                detail: String::new(),
-                retry_after_ms: 1000,
-            }),
-        };
-        self.send(session, Channel::Bulk, body);
-    }
-
-    fn handle_blob(&mut self, blob: wire::Blob) {
-        let hash = crate::hash::hash(crate::hash::Domain::Blob, &blob.bytes);
-        // A wrong blob is as good as none: the next peer is asked when the time is up.
-        if self.blobs.remove(&hash).is_some() {
-            self.outputs.push_back(Output::Blob { hash, bytes: blob.bytes });
-        }
     }
 
     fn request(&mut self) -> u64 {

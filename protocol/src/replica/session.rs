@@ -167,9 +167,7 @@ impl Replica {
     pub fn close_session(&mut self, session: SessionId) {
         if self.sessions.remove(&session).is_some() {
             self.forget_requests(session);
-            for want in self.blobs.values_mut().filter(|want| want.asked.contains(&session)) {
-                want.deadline = want.deadline.map(|_| 0);
-            }
+            self.forget_blob_requests(session);
         }
     }
 
@@ -226,6 +224,7 @@ impl Replica {
         }
         if !self.is_restricted(session) {
             self.send_evidence(session);
+            self.ask_newcomer_for_blobs(session, now);
         }
         self.begin_comparison(session, &hello.agreed);
     }

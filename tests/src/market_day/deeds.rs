@@ -263,6 +263,10 @@ impl Day {
 
     /// Closes a batch, and holds it against what is known.
     pub(super) fn settle(&mut self) -> Result<Option<SettlementView>, Broken> {
+        // What a hub that stands still is asked it does when it goes on, and nobody hears of it.
+        if !self.runs(0) {
+            return Ok(None);
+        }
         let settled = match self.simulation.ask(0, Request::Settle { dry_run: false }) {
             Answer::Settlement(settled) => settled,
             // The hub is down, or its disk has just failed: what it closed is found when it is back.
@@ -312,14 +316,29 @@ impl Day {
             self.replace_disk(device);
         }
         self.kept_its_word(device)?;
-        let state = &self.truth.devices[device];
-        if let Some(invite) = state.invite.clone().filter(|_| device != 0)
-            && self.runs(device)
-            && self.simulation.status(device).role == "none"
-        {
-            self.simulation.ask(device, Request::Join { invite, name: String::new() });
-        }
+        self.join_anew(device);
         self.ask_again(device)
+    }
+
+    /// Who was let in once, and has lost what says so, is let in by the same invite, or asks its owner again.
+    pub(super) fn join_anew(&mut self, device: usize) {
+        if device == 0 || !self.runs(device) || !self.truth.devices[device].is_invited() {
+            return;
+        }
+        let status = self.simulation.status(device);
+        let asks = status.notices.iter().any(|notice| notice.contains("join"));
+        if status.role != "none" || asks {
+            return;
+        }
+        let state = self.truth.devices[device].clone();
+        if let Some(invite) = state.invite {
+            self.simulation.ask(device, Request::Join { invite, name: String::new() });
+        } else if state.owner.is_some()
+            && let Answer::Invite(market) = self.simulation.invite_text("")
+        {
+            let ask = Request::AskToJoin { market, name: "helper".into(), stall: state.stall };
+            self.simulation.ask(device, ask);
+        }
     }
 
     /// A cheat goes on under the incarnation that it has, from an empty disk.
@@ -343,16 +362,7 @@ impl Day {
         self.forget_word(device);
         self.simulation.nodes[device].disk = self.simulation.empty_disk();
         self.simulation.start(device);
-        let state = self.truth.devices[device].clone();
-        if let Some(invite) = state.invite {
-            self.simulation.ask(device, Request::Join { invite, name: String::new() });
-        }
-        if state.owner.is_some()
-            && let Answer::Invite(market) = self.simulation.invite_text("")
-        {
-            let ask = Request::AskToJoin { market, name: "helper".into(), stall: state.stall };
-            self.simulation.ask(device, ask);
-        }
+        self.join_anew(device);
     }
 
     /// What a device had acknowledged so far, its disk need not hold any more.

@@ -73,12 +73,15 @@ impl Day {
         Ok(())
     }
 
-    /// A cut or a failing sync that hasn't struck yet, may still: its owner starts it again.
+    /// A cut or a failing sync that hasn't struck yet, may still: its owner starts it again. And a new hub may not have been
+    /// there when somebody asked to be let in again.
     fn start_whoever_is_down(&mut self) -> Result<(), Broken> {
         for node in 0..self.simulation.nodes.len() {
             let wanted = self.truth.devices[node].wanted && !self.truth.devices[node].gone;
             if wanted && self.simulation.nodes[node].engine.is_none() {
                 self.start(node)?;
+            } else if wanted {
+                self.join_anew(node);
             }
         }
         Ok(())

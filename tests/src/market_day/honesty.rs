@@ -68,6 +68,14 @@ impl Day {
         }
     }
 
+    /// Devices that don't keep to the rules.
+    pub(super) fn cheats(&self) -> BTreeSet<DeviceId> {
+        (0..self.truth.devices.len())
+            .filter(|device| !self.truth.is_honest(*device))
+            .map(|device| self.simulation.nodes[device].id())
+            .collect()
+    }
+
     /// I7: of a revoked device what the hub held then, or when it was raised, stands, and nothing later.
     pub(super) fn i7_a_line_parts_what_stands(&mut self) -> Result<(), Broken> {
         // A hub that came back from an older copy may have lost its own word.

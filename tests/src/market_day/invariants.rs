@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use stallmesh_node::engine::{Answer, Effect, Engine, Input, Now, Request, RequestId};
 use stallmesh_node::store::{Direction, Store, Table};
+use stallmesh_protocol::DeviceId;
 
+use super::fault::Kind;
 use super::{Day, Rare};
 use crate::simulation::{Disk, Key};
 
@@ -180,6 +182,7 @@ impl Day {
             });
             let no_member = end.reason.contains("E_NOT_MEMBER") || end.reason.contains("E_CERT");
             let fair = end.reason.contains("second connection")
+                || end.reason.contains("the uplink was switched off")
                 || (no_member && !let_in)
                 || end.reason.contains("didn't join in time")
                 || end.reason.contains("E_SILENT")
@@ -198,7 +201,7 @@ impl Day {
             return Err(Broken::new(Invariant::Bounded, format!("{under_way} frames and timers of {nodes} nodes")));
         }
         let events = self.simulation.steps() - self.steps_seen;
-        if events > EVENTS_PER_LOOK_MAX {
+        if events > EVENTS_PER_LOOK_MAX && !self.fired.contains_key(&Kind::Flood) {
             return Err(Broken::new(Invariant::Bounded, format!("{events} events in a minute")));
         }
         self.steps_seen = self.simulation.steps();
@@ -303,8 +306,9 @@ impl Day {
         let Some((mut engine, now)) = self.rebuilt(device) else { return Ok(()) };
         let catalog = Request::Catalog { stall: None, query: String::new(), limit: usize::MAX };
         for request in [Request::Members, Request::CatalogCounts, catalog] {
-            let rebuilt = question(&mut engine, now, request.clone()).map(unlinked);
-            let running = unlinked(self.simulation.ask(device, request.clone()));
+            let cheats = self.cheats();
+            let rebuilt = question(&mut engine, now, request.clone()).map(|answer| of_the_disk(answer, &cheats));
+            let running = of_the_disk(self.simulation.ask(device, request.clone()), &cheats);
             if Some(&running) != rebuilt.as_ref() {
                 let what = format!("node {device}, {request:?}: {}", difference(&running, rebuilt.as_ref()));
                 return Err(Broken::new(Invariant::ViewsAreRebuilt, what));
@@ -367,11 +371,17 @@ pub(super) fn holds(disk: &Disk, (log, sequence, prefix): &Key) -> bool {
     matches!(disk.get(Table::Entries, &key), Ok(Some(_)))
 }
 
-/// Who has a link just now is no view.
-fn unlinked(answer: Answer) -> Answer {
+/// What a node can know from its disk alone: not who has a link just now, nor what a cheat's entries looked like of which
+/// some were let go.
+fn of_the_disk(answer: Answer, cheats: &BTreeSet<DeviceId>) -> Answer {
     match answer {
         Answer::Members(mut members) => {
-            members.iter_mut().for_each(|member| member.linked = false);
+            for member in &mut members {
+                member.linked = false;
+                if cheats.contains(&member.device) {
+                    member.alarms.retain(|alarm| alarm != "clone");
+                }
+            }
             Answer::Members(members)
         }
         other => other,
