@@ -3,7 +3,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use stallmesh_tests::market_day::{Outcome, Plan, run};
+use stallmesh_protocol::planted::Bug;
+use stallmesh_tests::market_day::{Invariant, Outcome, Plan, run, run_with_bug};
 
 fn holds(seed: u64) -> Outcome {
     let outcome = run(&Plan::draw(seed));
@@ -32,6 +33,31 @@ fn adv_065_market_days_of_fixed_seeds_hold() {
     for seed in [1, 3] {
         let outcome = holds(seed);
         assert!(outcome.counts(), "{outcome:?}");
+    }
+}
+
+#[test]
+fn each_invariant_breaks_under_a_bug_that_it_is_for() {
+    // Days on which it shows: `tests/soak --bugs all` finds them (docs/planted-bugs.md).
+    for (bug, seed, invariant) in [
+        (Bug::CommitLater, 1, Invariant::NothingLost),
+        (Bug::LazySync, 1, Invariant::PostedOnce),
+        (Bug::FeeLost, 1, Invariant::SumsToZero),
+        (Bug::ForkKept, 2, Invariant::SettlementOfTheSet),
+        (Bug::OldIncarnation, 1, Invariant::SignedOnce),
+        (Bug::ForkPosted, 2, Invariant::Agreement),
+        (Bug::UnsignedPage, 1, Invariant::MembersOnly),
+        (Bug::AnyJudge, 1, Invariant::NoPunishment),
+        (Bug::DropWaiting, 1, Invariant::DroppedOnceReceived),
+        (Bug::ReadKeyAgain, 7, Invariant::Bounded),
+        (Bug::AnyCheckpoint, 1, Invariant::TimeHolds),
+        (Bug::NoAnswer, 1, Invariant::Convergence),
+        (Bug::SharedStream, 12, Invariant::KeyStreams),
+        (Bug::StopsSelling, 1, Invariant::KeepsSelling),
+    ] {
+        let failure = run_with_bug(&Plan::draw(seed), bug).failure;
+        let broken = failure.map(|failure| failure.broken.invariant);
+        assert_eq!(broken, Some(invariant), "{} on day {seed}", bug.word());
     }
 }
 

@@ -272,16 +272,38 @@ impl Day {
         if !self.runs(device) || self.simulation.status(device).role == "none" {
             return Ok(());
         }
-        let told = self.simulation.status(device).time;
+        self.note_checkpoint();
+        let status = self.simulation.status(device);
+        let told = status.time;
         let before = std::mem::replace(&mut self.truth.devices[device].told_time, told);
         let fell = told + TIME_KEPT_MS < before && self.truth.devices[device].lost_before == 0;
         // Before it has heard a checkpoint, a device has its own clock alone.
         let led = told > self.hub_time() + TIME_LEAD_MS && !self.truth.devices[device].clock_was_off;
-        if fell || led {
-            let what = format!("node {device} says {told}, said {before} before; at the hub it is {}", self.hub_time());
+        let said = self.truth.checkpoints.get(&status.checkpoint).copied();
+        let behind = said.is_some_and(|said| told + TIME_KEPT_MS < said);
+        if fell || led || behind {
+            let what = format!(
+                "node {device} says {told}, said {before} before; at the hub it is {}, and {said:?} when it signed \
+                 checkpoint {}",
+                self.hub_time(),
+                status.checkpoint
+            );
             return Err(Broken::new(Invariant::TimeHolds, what));
         }
         Ok(())
+    }
+
+    /// Remembers the time at which a checkpoint was the hub's newest, as long as its numbers mean one each.
+    fn note_checkpoint(&mut self) {
+        if self.truth.hub_lost_before > 0 || self.truth.two_stories || self.fired.contains_key(&Kind::Burned) {
+            self.truth.checkpoints.clear();
+        } else if self.runs(0) {
+            let status = self.simulation.status(0);
+            // It may have been signed right after the last look, and the hub have stood still since.
+            let now = self.simulation.now;
+            let ago = now - std::mem::replace(&mut self.truth.hub_looked_at, now);
+            self.truth.checkpoints.entry(status.checkpoint).or_insert(status.time.saturating_sub(ago));
+        }
     }
 
     pub(super) fn hub_time(&self) -> u64 {

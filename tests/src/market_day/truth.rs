@@ -109,6 +109,10 @@ pub struct Truth {
     pub forbidden: Vec<String>,
     /// Rows of each entry that a settlement has posted.
     pub rows: BTreeMap<String, Vec<(String, i64)>>,
+    /// When each of the hub's checkpoints was its newest, by its own time.
+    pub checkpoints: BTreeMap<u64, u64>,
+    /// When it was looked at last, by the day's clock.
+    pub hub_looked_at: u64,
     /// Somebody has signed a second story with the hub's key.
     pub two_stories: bool,
     /// Before this moment the hub's disk was an older one: what it had acknowledged until then it need not have.
