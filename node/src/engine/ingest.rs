@@ -88,7 +88,9 @@ impl<S: Store> Engine<S> {
     /// link's branch is followed back once, and no page that lies after where it was seen to diverge says anything new.
     fn is_explained(&mut self, session: SessionId, log: LogName, first: u64) -> bool {
         let Some(parted) = self.views.earliest_fork(&log).map(|proof| proof.sequence) else { return false };
-        let lowest = self.divergences.entry((session, log, parted)).or_insert(u64::MAX);
+        // Once another branch counts, all of them may have to be looked at again.
+        let limit = self.fork_limits.get(&log).copied().unwrap_or(Head::EMPTY);
+        let lowest = self.divergences.entry((session, log, parted, limit)).or_insert(u64::MAX);
         let explained = first >= *lowest;
         *lowest = first.min(*lowest);
         explained

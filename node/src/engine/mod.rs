@@ -226,9 +226,9 @@ pub struct Engine<S> {
     fork_limits: BTreeMap<LogName, Head>,
     /// On which links another branch was taken already, for want of knowing which one leads to the limit.
     branches_tried: BTreeSet<(SessionId, LogName, Head)>,
-    /// Where pages of other branches were seen to diverge first: by link, log, and the sequence at which it is known to
-    /// part.
-    divergences: BTreeMap<(SessionId, LogName, u64), u64>,
+    /// Where pages of other branches were seen to diverge first: by link, log, the sequence at which it is known to part,
+    /// and what of it counts.
+    divergences: BTreeMap<(SessionId, LogName, u64, Head), u64>,
     /// Erasures that were carried out here.
     erased: BTreeSet<Position>,
     custody: Custody,
