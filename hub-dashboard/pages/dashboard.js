@@ -55,6 +55,7 @@ const showStatus = (status, members, ledger) => {
     ? ` · certificate ${status.time > status.valid_until ? 'expired on' : 'valid until'} ${moment(status.valid_until)} UTC`
     : '';
   element('node').textContent = `${status.role} ${status.name} · ${status.device.slice(0, 8)}${validity}`;
+  element('till').hidden = status.role !== 'stall';
   document.title = `${status.market_name || 'Stallmesh'} · ${status.role}`;
   element('notices').replaceChildren(...status.notices.map((notice) => {
     const item = document.createElement('li');

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// What people call this device, until a certificate says it.
     pub name: String,
+    /// Every sale is marked as a rehearsal, and never in the ledger.
+    pub rehearsal: bool,
     /// The market's own network.
     pub mesh: MeshSection,
     /// The way to the hub.
@@ -335,6 +337,7 @@ mod tests {
         }
         for key in [
             "name",
+            "rehearsal",
             "listen",
             "mdns",
             "mdns_silence_s",

@@ -5,16 +5,18 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use stallmesh_protocol::Hash;
 use stallmesh_protocol::sign::DeviceKey;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Config;
 use crate::engine::{
-    Answer, Effect, Engine, EngineError, Failure, FailureCode, Input, Notice, Now, Request, RequestId, Settings,
+    Answer, Effect, Engine, EngineError, Failure, FailureCode, Input, Now, Request, RequestId, Settings,
 };
+use crate::events::Events;
 use crate::identity::{self, IdentityError};
 use crate::link::{Channel, LinkCommand, LinkEvent, LinkNumbers, Road};
 use crate::mesh::{self, MeshConfig, MeshError};
@@ -72,10 +74,14 @@ type Asked = (Request, oneshot::Sender<Answer>);
 #[derive(Clone, Debug)]
 pub struct NodeHandle {
     requests: mpsc::Sender<Asked>,
-    notices: broadcast::Sender<Notice>,
+    events: Events,
     /// The data directory, for keys.
     directory: Arc<Path>,
+    last_words: LastWords,
 }
+
+/// Why the engine ended: whoever asks after that is told, and not only who asked before.
+type LastWords = Arc<OnceLock<Failure>>;
 
 impl NodeHandle {
     /// Asks, and waits for the answer; it comes after what the request wrote is durable.
@@ -85,20 +91,32 @@ impl NodeHandle {
         match self.requests.try_send((request, sender)) {
             Ok(()) => {}
             Err(mpsc::error::TrySendError::Full(_)) => return unavailable("the node is busy: try again"),
-            Err(mpsc::error::TrySendError::Closed(_)) => return unavailable("the node has stopped"),
+            Err(mpsc::error::TrySendError::Closed(_)) => return self.stopped("the node has stopped"),
         }
         match tokio::time::timeout(ANSWER_WITHIN, receiver).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => unavailable("the node has stopped; whether it was done is known after its restart"),
+            Ok(Err(_)) => self.stopped("the node has stopped; whether it was done is known after its restart"),
             Err(_) => unavailable("no answer in time; send the same request again"),
         }
     }
 
-    /// Hub: a new opening key is in use from now on. Gives the name of its file, in the data directory.
+    fn stopped(&self, otherwise: &str) -> Answer {
+        let why = self.last_words.get().cloned();
+        Answer::Failed(why.unwrap_or_else(|| Failure::new(FailureCode::EUnavailable, otherwise)))
+    }
+
+    /// Hub: a new opening key is in use from now on. Answers with the name of its file, in the data directory. With a key
+    /// and the hash of what was asked: once.
     ///
     /// # Errors
     /// This is no hub, or the key could not be kept.
-    pub async fn rotate_opening_key(&self) -> Result<String, Failure> {
+    pub async fn rotate_opening_key(&self, once: Option<(String, Hash)>) -> Result<Answer, Failure> {
+        if let Some((key, asked)) = once.clone() {
+            match self.ask(Request::Recall { key, asked }).await {
+                Answer::Failed(failure) if failure.code == FailureCode::ENotFound => {}
+                known => return Ok(known),
+            }
+        }
         let unavailable = |error: IdentityError| Failure::new(FailureCode::EUnavailable, error.to_string());
         let secret = identity::random().map_err(unavailable)?;
         let directory = self.directory.clone();
@@ -107,21 +125,27 @@ impl NodeHandle {
         let file = written
             .map_err(|error| Failure::new(FailureCode::EUnavailable, error.to_string()))?
             .map_err(unavailable)?;
-        match self.ask(Request::RotateOpeningKey { secret }).await {
-            Answer::Failed(failure) => {
-                // Where nobody can know whether an entry was written, the key stays.
-                if failure.code != FailureCode::EUnavailable {
-                    let _ = std::fs::remove_file(self.directory.join(&file));
-                }
-                Err(failure)
-            }
-            _ => Ok(file),
+        let request = Request::RotateOpeningKey { secret, file: file.clone() };
+        let answer = match once {
+            Some((key, asked)) => self.ask(Request::Once { key, asked, request: Box::new(request) }).await,
+            None => self.ask(request).await,
+        };
+        let is_used = match &answer {
+            // Where nobody can know whether an entry was written, the key stays.
+            Answer::Failed(failure) => failure.code == FailureCode::EUnavailable,
+            // The same request that came at the same time has made another.
+            Answer::OpeningKey(used) => *used == file,
+            _ => true,
+        };
+        if !is_used {
+            let _ = std::fs::remove_file(self.directory.join(&file));
         }
+        Ok(answer)
     }
 
-    /// What changes from now on.
-    pub fn subscribe(&self) -> broadcast::Receiver<Notice> {
-        self.notices.subscribe()
+    /// What changes.
+    pub fn events(&self) -> &Events {
+        &self.events
     }
 }
 
@@ -211,6 +235,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         beyond_line_bytes_max: Settings::default().beyond_line_bytes_max,
         checkpoint_every_ms: config.hub.checkpoint_every_ms.max(100),
         degree: config.mesh.degree.max(1),
+        rehearsal: config.rehearsal,
     };
     let clock = Clock::start();
     let root = identity::read_key(directory, identity::ROOT_KEY)?;
@@ -249,16 +274,18 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     phases::reached("shells");
 
     let (requests, request_receiver) = mpsc::channel(REQUESTS_MAX);
-    let (notices, _) = broadcast::channel(1024);
+    let changes = Events::new(u64::from_be_bytes(random_run()?));
     let (stop, stopped) = oneshot::channel();
     let (ended_sender, ended) = oneshot::channel();
+    let last_words = LastWords::default();
     let turn = Turn {
         engine,
         clock,
         roads: HashMap::from([(Road::Mesh, mesh_commands), (Road::Uplink, uplink_commands)]),
         waiting: HashMap::new(),
+        last_words: last_words.clone(),
         next_request: 1,
-        notices: notices.clone(),
+        changes: changes.clone(),
     };
     std::thread::Builder::new()
         .name("engine".into())
@@ -267,8 +294,15 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
             let _ = ended_sender.send(result);
         })
         .map_err(|error| NodeError::Stopped(format!("no thread for the engine: {error}")))?;
-    let handle = NodeHandle { requests, notices, directory: directory.into() };
+    let handle = NodeHandle { requests, events: changes, directory: directory.into(), last_words };
     Ok(RunningNode { handle, stop: Some(stop), ended, shells: [mesh, uplink] })
+}
+
+/// Tells the events of one run from those of another.
+fn random_run() -> Result<[u8; 8], IdentityError> {
+    let mut run = [0; 8];
+    run.copy_from_slice(&identity::random()?[..8]);
+    Ok(run)
 }
 
 fn reset_key(seed: &[u8; 32]) -> [u8; 64] {
@@ -300,7 +334,8 @@ struct Turn {
     roads: HashMap<Road, mpsc::UnboundedSender<LinkCommand>>,
     waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
     next_request: u64,
-    notices: broadcast::Sender<Notice>,
+    changes: Events,
+    last_words: LastWords,
 }
 
 fn run_engine(
@@ -370,13 +405,15 @@ impl Turn {
     /// Commits what the turn has written, and lets its effects out.
     fn finish(&mut self) -> Result<(), NodeError> {
         if let Err(error) = self.engine.commit(self.clock.now()) {
+            let code = match &error {
+                EngineError::Store(StoreError::Full { .. }) => FailureCode::EStorageFull,
+                _ => FailureCode::EUnavailable,
+            };
+            let failure = Failure::new(code, error.to_string());
             for (_, sender) in self.waiting.drain() {
-                let code = match &error {
-                    EngineError::Store(StoreError::Full { .. }) => FailureCode::EStorageFull,
-                    _ => FailureCode::EUnavailable,
-                };
-                let _ = sender.send(Answer::Failed(Failure::new(code, error.to_string())));
+                let _ = sender.send(Answer::Failed(failure.clone()));
             }
+            let _ = self.last_words.set(failure);
             return Err(error.into());
         }
         while let Some(effect) = self.engine.poll_effect() {
@@ -387,7 +424,7 @@ impl Turn {
                     }
                 }
                 Effect::Notice(notice) => {
-                    let _ = self.notices.send(notice);
+                    self.changes.tell(notice);
                 }
                 Effect::Link(road, command) => {
                     if let Some(commands) = self.roads.get(&road) {
@@ -410,9 +447,9 @@ mod tests {
         shells: [tokio::task::JoinHandle<()>; 2],
     ) -> (RunningNode, oneshot::Sender<Result<(), NodeError>>, mpsc::Receiver<Asked>) {
         let (requests, asked) = mpsc::channel(1);
-        let (notices, _) = broadcast::channel(1);
         let (ended_sender, ended) = oneshot::channel();
-        let handle = NodeHandle { requests, notices, directory: Path::new("unused").into() };
+        let last_words = LastWords::default();
+        let handle = NodeHandle { requests, events: Events::new(1), directory: Path::new("unused").into(), last_words };
         (RunningNode { handle, stop: None, ended, shells }, ended_sender, asked)
     }
 
@@ -426,6 +463,10 @@ mod tests {
         assert!(end.contains("engine broke down"), "{end}");
         let answer = node.handle.ask(Request::Status).await;
         assert!(matches!(answer, Answer::Failed(failure) if failure.code == FailureCode::EUnavailable));
+        // Who asks after the end is told the reason of it, if it had one.
+        let full = Failure::new(FailureCode::EStorageFull, "the disk is full");
+        node.handle.last_words.set(full.clone()).unwrap();
+        assert_eq!(node.handle.ask(Request::Status).await, Answer::Failed(full));
         for broken in 0..2 {
             let breaks = tokio::spawn(async { panic!("planted") });
             let shells = if broken == 0 { [breaks, lives()] } else { [lives(), breaks] };

@@ -70,6 +70,8 @@ pub enum Domain {
     JoinCode,
     SaleId,
     CatalogVersion,
+    PromotionsVersion,
+    ConditionsVersion,
     ClosingInput,
     Settlement,
 }
@@ -96,6 +98,8 @@ impl Domain {
             Domain::JoinCode => "stallmesh/1/join-code",
             Domain::SaleId => "stallmesh/1/sale-id",
             Domain::CatalogVersion => "stallmesh/1/catalog-version",
+            Domain::PromotionsVersion => "stallmesh/1/promotions-version",
+            Domain::ConditionsVersion => "stallmesh/1/conditions-version",
             Domain::ClosingInput => "stallmesh/1/closing-input",
             Domain::Settlement => "stallmesh/1/settlement",
         }

@@ -60,17 +60,26 @@ kinds! {
     SUCCESSION = 29, "succession";
     /// A hub has come back from an older copy of its disk.
     RESTORATION = 30, "restoration";
+    /// Fraud rules, what is taken by card without the hub, and the key of cards' fingerprints.
+    CHECKOUT_RULES = 31, "checkout-rules";
 
     /// What stands, and when.
     CHECKPOINT = 48, "checkpoint";
 
     /// Products and prices.
     PRODUCTS = 64, "products";
+    /// Promotions and fees: a stall's on its catalog, the market's on `control`.
+    PROMOTIONS = 65, "promotions";
 
     /// Proof that a device wrote two entries at one position.
     FORK_PROOF = 80, "fork-proof";
     /// A sealed request to join, carried by a member.
     JOIN_REQUEST = 81, "join-request";
+
+    /// What is so now: weather, demand, a queue.
+    CONDITIONS = 82, "conditions";
+    /// Small facts for fraud rules, which expire.
+    SIGNALS = 83, "signals";
 
     /// A sale.
     SALE = 96, "sale";

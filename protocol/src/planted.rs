@@ -72,8 +72,24 @@ bugs! {
     StopsSelling "stops-selling" "A device without a link to the hub refuses to sell.",
     // Views.
     FirstComes "first-comes" "Of two versions of a product the one that came first counts.",
+    BehindView "behind-view" "What a stall changes of its catalog shows at others after their next start.",
     StaleView "stale-view" "A view isn't built anew when a checkpoint, a line or a proof changes what stands.",
+    // Promotions and conditions.
+    WithdrawnGiven "withdrawn-given" "A promotion that was withdrawn is given on.",
+    AnyGiver "any-giver" "A promotion on `control` is the market's, whoever wrote it.",
+    ConditionKept "condition-kept" "What was said of the weather holds for ever.",
+    LimitForgotten "limit-forgotten" "After a start nothing is known of how often a limited promotion was given.",
+    AnnouncedAtOnce "announced-at-once" "A price that is announced for later is taken at once.",
+    // Payments.
+    AnyBlocker "any-blocker" "What any stall says of a card is the market's word.",
+    AskPasses "ask-passes" "What a person should be asked about is taken.",
+    DeclineConfirmed "decline-confirmed" "What is declined is taken where a person says so.",
+    WaitingForgotten "waiting-forgotten" "After a start nothing is known of what was taken by card and waits.",
+    VoidedWaits "voided-waits" "What was voided before it was recorded waits to be captured all the same.",
+    PartTwice "part-twice" "A part of a payment that is sent twice is taken twice.",
+    TipLost "tip-lost" "A tip is the market's.",
     // Money.
+    ShareOfAll "share-of-all" "The market pays the whole of its promotions, whatever its share.",
     EntryAlone "entry-alone" "A sale is posted once per entry, not once per sale id.",
     ArrivalOrder "arrival-order" "Of two entries of one sale the one that was read first is posted.",
     TaxKept "tax-kept" "A sale's tax is posted to its stall.",

@@ -49,6 +49,7 @@ const look = async () => {
   return {
     market: await texts(page.getByRole('heading', { level: 1 })),
     connection: await texts(page.getByRole('status')),
+    leads: await texts(page.getByRole('link')),
     notices: await texts(page.getByRole('list', { name: 'Notices' }).getByRole('listitem')),
     figures: Object.fromEntries(names.map((name, index) => [name, values[index]])),
     members: await table('Members'),

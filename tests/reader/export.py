@@ -100,8 +100,8 @@ class Export:
                         by_log.setdefault(proof, []).append(fact.position)
                     elif lane == 2 and entry.kind == 48:
                         self.checkpoints.append(fact._replace(message=read_checkpoint(payload)))
-                    elif lane == 1 and entry.kind in (16, 21, 26):
-                        name = {16: "Market", 21: "Policy", 26: "Settlement"}[entry.kind]
+                    elif lane == 1 and entry.kind in (16, 21, 26, 65):
+                        name = {16: "Market", 21: "Policy", 26: "Settlement", 65: "Promotions"}[entry.kind]
                         message = decode(name, payload)
                         need(entry.kind != 16 or message["epoch"] == self.epoch, "another market's epoch")
                         self.said[entry.kind].append(fact._replace(message=message))
@@ -157,14 +157,45 @@ class Export:
         replaced = {hash for fact in facts for hash in fact.message["replaces"]}
         return max((fact for fact in facts if fact.position.hash not in replaced), key=self.rank, default=None)
 
-    def fee_rates(self):
+    def steps(self, versions, rate):
         """(Ordinal of the checkpoint from which on it was known, rate), ascending."""
-        policies = [fact for fact in self.said[21] if self.membership.has_effect(fact, POLICY)]
         rates = {}
-        for ordinal in sorted({self.rank(fact)[0] for fact in policies}):
-            known = [fact for fact in policies if self.rank(fact)[0] <= ordinal]
-            rates[ordinal] = self.newest(known).message["fee_rate"]
+        for ordinal in sorted({self.rank(fact)[0] for fact in versions}):
+            known = [fact for fact in versions if self.rank(fact)[0] <= ordinal]
+            counts = self.newest(known)
+            rates[ordinal] = rate(counts.message) if counts else ""
         return list(rates.items())
+
+    def fee_rates(self):
+        policies = [fact for fact in self.said[21] if self.membership.has_effect(fact, POLICY)]
+        return self.steps(policies, lambda message: message["fee_rate"])
+
+    def shares(self):
+        """What the market pays of each of its promotions: by id, as `fee_rates`; and by id and what a sale cites of the
+        entry, with the ordinal of the checkpoint that covers it."""
+        by_id, cited = {}, {}
+        for fact in self.said[65]:
+            if self.membership.has_effect(fact, POLICY):
+                # Of an entry that names one promotion twice, the first counts.
+                for promotion in {one["id"]: one for one in reversed(fact.message["promotions"])}.values():
+                    share = {"replaces": fact.message["replaces"], "percent": promotion["borne_by_market"]}
+                    by_id.setdefault(promotion["id"], []).append(fact._replace(message=share))
+                    known = (self.rank(fact)[0], share["percent"])
+                    cited.setdefault((promotion["id"], fact.position.hash[:8]), known)
+        return {id: self.steps(versions, lambda message: message["percent"]) for id, versions in by_id.items()}, cited
+
+    def shares_known(self, sale, seen, by_id, cited):
+        """What the market pays of the promotions that a sale names, as its author knew it."""
+        shares, ordinal = {}, self.coverage.ordinals.get(seen, -1)
+        for line in sale["lines"]:
+            for reduction in line["reductions"]:
+                id = reduction["promotion"]
+                at, percent = cited.get((id, reduction["entry"]), (-1, ""))
+                if at <= ordinal:
+                    percent = self.known_rate(by_id.get(id, []), seen)
+                if percent:
+                    shares[id] = percent
+        return shares
 
     def known_rate(self, rates, seen):
         ordinal = self.coverage.ordinals.get(seen, -1)
@@ -191,7 +222,7 @@ class Export:
     def settle(self):
         market = self.newest([fact for fact in self.said[16] if fact.position.author == self.root])
         currency = market.message["currency"] if market else ""
-        fee_rates = self.fee_rates()
+        fee_rates, (by_id, cited) = self.fee_rates(), self.shares()
         sales = {}
         for log in [log for log in self.logs if log.lane == 5]:
             connected = self.connected(log)
@@ -205,7 +236,9 @@ class Export:
                         word = "orphan"
                     stall = certificate["stall"] if certificate else ""
                     rate = self.known_rate(fee_rates, entry.seen)
-                    sales[position] = (stall, certificate, self.opened.get((position, MONEY)), word, rate)
+                    opened = self.opened.get((position, MONEY))
+                    shares = lambda sale, seen=entry.seen: self.shares_known(sale, seen, by_id, cited)  # noqa: E731
+                    sales[position] = (stall, certificate, opened, word, rate, shares)
         result = settle(sales, currency)
         settlements = [fact for fact in self.said[26] if self.membership.has_effect(fact, SETTLE)]
         settlements.sort(key=lambda fact: fact.message["number"])

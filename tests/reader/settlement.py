@@ -37,29 +37,44 @@ def check(sale, currency):
     amounts += [reduction["amount"] for line in lines for reduction in line["reductions"]]
     amounts += [fee[field] for fee in fees for field in ("amount", "total")]
     amounts += [tax[field] for tax in taxes for field in ("base", "amount")]
-    amounts += [tender["amount"] for tender in tenders]
+    amounts += [tender[field] for tender in tenders for field in ("amount", "tip")]
     need(max(amounts) <= AMOUNT_MAX, "an amount out of range")
     need(not any(unprintable(tax["name"]) for tax in taxes), "a tax's name")
     for line in lines:
         need(line["gross"] == times(line["unit_price"], line["quantity"], 1), "gross")
         need(line["net"] == line["gross"] - sum(reduction["amount"] for reduction in line["reductions"]), "net")
         tax = sum(tax["amount"] for tax in line["taxes"])
-        need(line["total"] in (line["net"], line["net"] + tax) and tax <= line["total"], "line")
+        need(line["total"] in (line["net"], line["net"] + tax) and tax <= max(line["total"], line["gross"]), "line")
+    for fee in fees:
+        tax = sum(tax["amount"] for tax in fee["taxes"])
+        need(fee["total"] in (fee["amount"], fee["amount"] + tax), "fee's total")
     total = sum(line["total"] for line in lines) + sum(fee["total"] for fee in fees) + sale["cash_rounding"]
     need(sale["total"] == total and sale["subtotal"] == sum(line["gross"] for line in lines), "total")
     need(sale["tax"] == sum(tax["amount"] for tax in taxes), "tax")
+    need(sale["fee"] == sum(fee["amount"] for fee in fees), "fee")
+    reductions = [reduction["amount"] for line in lines for reduction in line["reductions"]]
+    need(sale["reduction"] == sum(reductions), "reduction")
     need(sale["total"] == sum(tender["amount"] for tender in tenders), "tenders")
 
 
-def post(sale, stall, fee_rate):
+def borne_by_market(sale, shares):
+    sums = {}
+    for line in sale["lines"]:
+        for reduction in line["reductions"]:
+            sums[reduction["promotion"]] = sums.get(reduction["promotion"], 0) + reduction["amount"]
+    return sum(times(amount, shares[promotion], 100) for promotion, amount in sums.items() if shares.get(promotion))
+
+
+def post(sale, stall, fee_rate, shares):
     legs = {}
 
     def add(account, amount):
         legs[account] = legs.get(account, 0) + amount
 
     for tender in sale["tenders"]:
-        need(tender["kind"] in (1, 2, 3), "kind of tender")
-        add(f"cash-held:{stall}" if tender["kind"] == 1 else "gateway-clearing", tender["amount"])
+        need(tender["kind"] in (1, 2, 3, 6), "kind of tender")
+        account = {1: f"cash-held:{stall}", 6: f"outside-held:{stall}"}.get(tender["kind"], "gateway-clearing")
+        add(account, tender["amount"] + tender["tip"])
     for part in sale["lines"] + sale["fees"]:
         for tax in part["taxes"]:
             add(f"tax:{tax['name']}", -tax["amount"])
@@ -67,7 +82,10 @@ def post(sale, stall, fee_rate):
     net = sale["total"] - sale["tax"] - sale["cash_rounding"]
     fee = times(max(net, 0), fee_rate or "0", 100)
     add("market-fee", -fee)
-    add(f"stall-payable:{stall}", fee - net)
+    borne = borne_by_market(sale, shares)
+    add("market-promotions", borne)
+    tips = sum(tender["tip"] for tender in sale["tenders"])
+    add(f"stall-payable:{stall}", fee - net - borne - tips)
     need(all(abs(amount) <= AMOUNT_MAX for amount in legs.values()) and sum(legs.values()) == 0, "legs")
     return [(account, amount) for account, amount in legs.items() if amount]
 
@@ -78,7 +96,8 @@ def entry_name(at):
 
 
 def settle(sales, currency):
-    """`sales`: {position: (stall, newest certificate, payload or None, word why it doesn't stand or None, fee rate)}."""
+    """`sales`: {position: (stall, newest certificate, payload or None, word why it doesn't stand or None, fee rate,
+    what its author knew of who pays for promotions)}. The last is asked with a sale's reductions."""
     rows, states, groups = [], {}, {}
 
     def suspend(position, stall, reason, total):
@@ -89,7 +108,7 @@ def settle(sales, currency):
             rows.append((name, 0, "suspense:taken", currency, amount))
             rows.append((name, 1, f"suspense:{reason}", currency, -amount))
 
-    for position, (stall, certificate, payload, word, fee_rate) in sales.items():
+    for position, (stall, certificate, payload, word, fee_rate, shares_of) in sales.items():
         try:
             sale = decode("Sale", payload) if payload is not None else None
         except Refused:
@@ -113,16 +132,16 @@ def settle(sales, currency):
         elif sale["mark"]:
             states[position] = (stall, "not_real")
         else:
-            groups.setdefault((stall, sale["sale"]), []).append((position, sale, fee_rate))
+            groups.setdefault((stall, sale["sale"]), []).append((position, sale, fee_rate, shares_of(sale)))
     for (stall, _), group in groups.items():
-        (first, posted, fee_rate), *others = sorted(group, key=lambda claim: (claim[0].hash, claim[0]))
+        (first, posted, fee_rate, shares), *others = sorted(group, key=lambda claim: (claim[0].hash, claim[0]))
         try:
-            legs = post(posted, stall, fee_rate)
+            legs = post(posted, stall, fee_rate, shares)
             rows += [(entry_name(first), leg, account, currency, amount) for leg, (account, amount) in enumerate(legs)]
             states[first] = (stall, "posted")
         except Wrong:
             suspend(first, stall, "doesnt_add_up", posted["total"])
-        for position, sale, _ in others:
+        for position, sale, _, _ in others:
             if sale | {"receipt": 0} == posted | {"receipt": 0}:
                 states[position] = (stall, f"repeats\t{first.hash.hex()}")
             else:

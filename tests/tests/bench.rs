@@ -55,6 +55,14 @@ fn pages_are_measured_beside_a_signature_each() {
 }
 
 #[test]
+fn fraud_rules_are_measured_beside_a_look_at_every_signal() {
+    let rows = quick("fraud");
+    assert_eq!(row(&rows, "2000 live signals: median")["baseline"]["name"], "naive");
+    row(&rows, "2000 live signals: p99");
+    row(&rows, "a card that everybody speaks of: p99");
+}
+
+#[test]
 fn what_two_say_of_their_clocks_is_counted() {
     let rows = quick("clock");
     // Bytes don't depend on the machine, and a small market needs no more than a large one.
@@ -150,4 +158,14 @@ fn growth_is_measured_in_the_simulator() {
 fn memory_is_measured_with_products() {
     let rows = quick("memory");
     assert!(row(&rows, "and 300 products, 3 links")["value"].as_f64().unwrap() > 1.0);
+}
+
+#[test]
+fn product_files_are_measured_in_rows_and_memory() {
+    let rows = quick("import");
+    for format in ["Shopify", "Square"] {
+        let read = row(&rows, &format!("{format}, 2000 products: checked and handed on"));
+        assert!(read["ratio"].is_number(), "{read}");
+    }
+    assert_eq!(rows.iter().filter(|row| row["unit"] == "MB").count(), 2);
 }

@@ -48,11 +48,13 @@ fn each_invariant_breaks_under_a_bug_that_it_is_for() {
         (Bug::ForkPosted, 2, Invariant::Agreement),
         (Bug::UnsignedPage, 1, Invariant::MembersOnly),
         (Bug::AnyJudge, 1, Invariant::NoPunishment),
-        (Bug::DropWaiting, 1, Invariant::DroppedOnceReceived),
+        (Bug::DropWaiting, 2, Invariant::DroppedOnceReceived),
         (Bug::ReadKeyAgain, 7, Invariant::Bounded),
+        (Bug::BehindView, 1, Invariant::ViewsAreRebuilt),
         (Bug::AnyCheckpoint, 1, Invariant::TimeHolds),
         (Bug::NoAnswer, 1, Invariant::Convergence),
         (Bug::SharedStream, 12, Invariant::KeyStreams),
+        (Bug::AnyGiver, 1, Invariant::Priced),
         (Bug::StopsSelling, 1, Invariant::KeepsSelling),
     ] {
         let failure = run_with_bug(&Plan::draw(seed), bug).failure;

@@ -20,7 +20,9 @@ use crate::identity::{self, IdentityError};
 
 /// The token's file name in the data directory.
 pub const TOKEN_FILE: &str = "api.token";
-const COOKIE: &str = "stallmesh-session";
+/// The session cookie's name but for the port: cookies don't tell ports apart, and nodes of one machine would overwrite
+/// each other's.
+const COOKIE: &str = "stallmesh-session-";
 
 /// Reads the API's token, or makes one.
 ///
@@ -43,6 +45,7 @@ pub fn read_or_create_token(directory: &Path) -> Result<String, IdentityError> {
 pub(super) struct Guard {
     token: Arc<str>,
     hosts: Arc<BTreeSet<String>>,
+    cookie: Arc<str>,
 }
 
 impl Guard {
@@ -51,7 +54,7 @@ impl Guard {
         let mut hosts: BTreeSet<String> =
             ["127.0.0.1", "localhost", "[::1]"].iter().map(|host| format!("{host}:{port}")).collect();
         hosts.insert(address.to_string());
-        Guard { token: token.into(), hosts: Arc::new(hosts) }
+        Guard { token: token.into(), hosts: Arc::new(hosts), cookie: format!("{COOKIE}{port}").into() }
     }
 
     /// Compares in a time that doesn't depend on where the first difference is.
@@ -71,7 +74,7 @@ impl Guard {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(';'))
-            .find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='));
+            .find_map(|pair| pair.trim().strip_prefix(&*self.cookie)?.strip_prefix('='));
         bearer.into_iter().chain(cookie).any(|candidate| self.is_token(candidate))
     }
 }
@@ -89,8 +92,10 @@ async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Resp
     if !guard.hosts.contains(host) {
         return refused(StatusCode::FORBIDDEN, "this API answers to local names only");
     }
-    let page = request.uri().path() == "/";
-    if page && let Some(token) = request.uri().query().and_then(|query| query.strip_prefix("token=")) {
+    let page = stallmesh_dashboard::PAGES.iter().find(|page| **page == request.uri().path());
+    if let Some(page) = page
+        && let Some(token) = request.uri().query().and_then(|query| query.strip_prefix("token="))
+    {
         // The token doesn't stay in the address: it is exchanged for a cookie that other pages can't use.
         if !guard.is_token(token) {
             return refused(
@@ -98,8 +103,8 @@ async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Resp
                 "that is not this node's token: see api.token in its data directory",
             );
         }
-        let cookie = format!("{COOKIE}={token}; HttpOnly; SameSite=Strict; Path=/");
-        let mut response = Redirect::to("/").into_response();
+        let cookie = format!("{}={token}; HttpOnly; SameSite=Strict; Path=/", guard.cookie);
+        let mut response = Redirect::to(page).into_response();
         if let Ok(cookie) = HeaderValue::from_str(&cookie) {
             response.headers_mut().insert(header::SET_COOKIE, cookie);
         }
@@ -156,11 +161,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let routes = Router::new()
             .route("/", get(|| async { "page" }))
+            .route("/till", get(|| async { "till" }))
             .route("/health", get(|| async { "ok" }))
             .route("/v1/sales", get(|| async { "sales" }).post(|| async { "recorded" }));
         tokio::spawn(async move { axum::serve(listener, guarded(routes, Guard::new(TOKEN, address))).await });
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let head = head.replace("HOST", &address.to_string());
+        let head = head.replace("HOST", &address.to_string()).replace("PORT", &address.port().to_string());
         stream.write_all(format!("{head}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
@@ -175,11 +181,21 @@ mod tests {
             ("GET /v1/sales HTTP/1.1\r\nHost: HOST".to_owned(), 401),
             (format!("GET /v1/sales HTTP/1.1\r\nHost: HOST\r\n{bearer}"), 200),
             (format!("GET /v1/sales HTTP/1.1\r\nHost: HOST\r\n{bearer}4"), 401),
-            (format!("GET /v1/sales HTTP/1.1\r\nHost: HOST\r\nCookie: a=b; stallmesh-session={TOKEN}"), 200),
+            (format!("GET /v1/sales HTTP/1.1\r\nHost: HOST\r\nCookie: a=b; stallmesh-session-PORT={TOKEN}"), 200),
+            // Another node's of this machine, with whatever is in it.
+            (format!("GET /v1/sales HTTP/1.1\r\nHost: HOST\r\nCookie: stallmesh-session-1={TOKEN}"), 401),
+            (
+                "GET /v1/sales HTTP/1.1\r\nHost: HOST\r\nCookie: stallmesh-session-1=x; stallmesh-session-PORT=TOKEN"
+                    .replace("TOKEN", TOKEN),
+                200,
+            ),
             // A name elsewhere that was made to resolve to this machine.
             (format!("GET /v1/sales HTTP/1.1\r\nHost: evil.example\r\n{bearer}"), 403),
             ("GET /health HTTP/1.1\r\nHost: evil.example".to_owned(), 403),
             (format!("GET /?token={TOKEN} HTTP/1.1\r\nHost: HOST"), 303),
+            (format!("GET /till?token={TOKEN} HTTP/1.1\r\nHost: HOST"), 303),
+            ("GET /till?token=11112233 HTTP/1.1\r\nHost: HOST".to_owned(), 401),
+            (format!("GET /v1/sales?token={TOKEN} HTTP/1.1\r\nHost: HOST"), 401),
             ("GET /?token=11112233 HTTP/1.1\r\nHost: HOST".to_owned(), 401),
         ] {
             assert_eq!(status_of(&head).await, expected, "{head}");

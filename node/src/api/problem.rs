@@ -3,8 +3,10 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::engine::{Failure, FailureCode};
+use crate::engine::{Failure, FailureCode, ReasonView};
 
 /// A failure, as the API says it.
 #[derive(Clone, Debug)]
@@ -24,9 +26,12 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         let status = match failure.code {
             FailureCode::EInvalid => StatusCode::BAD_REQUEST,
-            FailureCode::EAmountRange | FailureCode::ECurrency => StatusCode::UNPROCESSABLE_ENTITY,
+            FailureCode::EAmountRange | FailureCode::ECurrency | FailureCode::EUnknownSku => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             FailureCode::ENotFound => StatusCode::NOT_FOUND,
-            FailureCode::EConflict => StatusCode::CONFLICT,
+            FailureCode::EConflict | FailureCode::EAsk => StatusCode::CONFLICT,
+            FailureCode::EDeclined => StatusCode::PAYMENT_REQUIRED,
             FailureCode::EScope | FailureCode::ENotMember | FailureCode::ENotHub => StatusCode::FORBIDDEN,
             FailureCode::EStorageFull => StatusCode::INSUFFICIENT_STORAGE,
             FailureCode::EUnavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -60,19 +65,43 @@ pub(super) async fn in_words(response: Response) -> Response {
 }
 
 /// The media type of RFC 9457.
-const PROBLEM: &str = "application/problem+json";
+pub(super) const PROBLEM: &str = "application/problem+json";
+
+/// What went wrong (RFC 9457).
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemView {
+    /// Always `about:blank`: `code` says what it is.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// Of the status.
+    title: &'static str,
+    /// The response's.
+    status: u16,
+    /// Stable: programs go by it.
+    code: FailureCode,
+    /// A sentence for people: what, to what, what to do.
+    detail: String,
+    /// The path of the field that is to blame, where there is one: `lines[1].quantity`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    field: Option<String>,
+    /// Why a payment is asked about, or declined.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<ReasonView>,
+}
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let code = serde_json::to_value(self.failure.code).unwrap_or_default();
-        let body = serde_json::json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("error"),
-            "status": self.status.as_u16(),
-            "code": code,
-            "detail": self.failure.detail,
-        });
-        let kind = HeaderValue::from_static(PROBLEM);
-        (self.status, [(header::CONTENT_TYPE, kind)], Json(body)).into_response()
+        let view = ProblemView {
+            kind: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("error"),
+            status: self.status.as_u16(),
+            code: self.failure.code,
+            detail: self.failure.detail,
+            field: self.failure.field,
+            reasons: self.failure.reasons,
+        };
+        (self.status, [(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM))], Json(view)).into_response()
     }
 }

@@ -94,16 +94,40 @@ pub(crate) enum Command {
         /// Its key, or the beginning of it.
         device: String,
     },
-    /// Publish the products of a Shopify product CSV.
+    /// Publish the products of a file: Shopify's product CSV, or Square's item library.
     Import {
         /// The file; `-` for standard input.
         file: PathBuf,
         /// The tax rate's name for taxable products.
         #[arg(long, default_value = "", hide_default_value = true)]
         tax: String,
+        /// Which of a Square file's locations this stall is.
+        #[arg(long)]
+        location: Option<String>,
     },
+    /// Write what this stall offers to a file that Shopify, Square and this program read.
+    Export {
+        /// The file to write.
+        file: PathBuf,
+        /// Whose columns it has.
+        #[arg(long, value_parser = ["shopify", "square"], default_value = "shopify")]
+        format: String,
+    },
+    /// Promotions and fees.
+    #[command(subcommand)]
+    Promotion(super::promotion::PromotionCommand),
+    /// Weather, demand, queues: what promotions may ask for.
+    #[command(subcommand)]
+    Condition(super::condition::ConditionCommand),
     /// Record a sale.
     Sell(SellArguments),
+    /// What a basket costs, from files: reductions, fees and taxes, each with its reason. Needs no running node.
+    #[command(after_help = "\
+Example:
+  stallmesh quote --catalog catalog.json --promotions promotions.json --basket basket.json --json
+
+Exit status: 0 done, 1 an input is wrong: `--json` says where, as an object on standard error.")]
+    Quote(super::quote::QuoteArguments),
     /// Sales of this device, newest first.
     Sales {
         /// At most so many.
@@ -160,6 +184,10 @@ pub(crate) enum Command {
     /// Show what stands in a device's logs.
     #[command(subcommand)]
     Log(LogCommand),
+    /// Run a market for trying things out: a hub and a stall with products, and their tokens. Every sale is a rehearsal.
+    ///
+    /// Prints the addresses and a `curl` line that works; Ctrl-C ends it. See "A sale by curl" in the README.
+    Dev(super::dev::DevArguments),
     /// Watch a whole market on this machine: processes, links, sales, trouble, settlement.
     Demo(crate::demo::DemoArguments),
     /// Counts a demo's sales, apart from everything that it counts.
@@ -287,6 +315,9 @@ pub(crate) struct SellArguments {
     /// Paid by card: the reader's token.
     #[arg(long, value_name = "TOKEN")]
     pub(crate) card: Option<String>,
+    /// A code that the buyer gives; may be given several times.
+    #[arg(long = "code", value_name = "CODE")]
+    pub(crate) codes: Vec<String>,
     /// Chosen by the caller; the same key is the same sale, however often it is sent.
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
@@ -300,12 +331,22 @@ pub(crate) struct PolicyArguments {
     /// The market's share of a sale's net, in percent.
     #[arg(long, value_name = "PERCENT")]
     pub(crate) fee: Option<String>,
-    /// A tax rate as name=percent; may be given several times. Those that are given replace all.
+    /// A tax rate as name=percent, or name=percent:other where it is also taken on another tax; may be given several
+    /// times. Those that are given replace all.
     #[arg(long = "tax", value_name = "NAME=PERCENT")]
     pub(crate) taxes: Vec<String>,
     /// Whether prices include tax.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(crate) tax_included: Option<bool>,
+    /// Where taxes are rounded: on each line, or once for each rate.
+    #[arg(long, value_parser = ["line", "total"])]
+    pub(crate) tax_rounding: Option<String>,
+    /// Cash totals are rounded to a multiple of this, in minor units; 1: not at all.
+    #[arg(long, value_name = "MINOR")]
+    pub(crate) cash_rounding: Option<u64>,
+    /// Where the market is, for promotions' hours and days: Europe/Paris.
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) time_zone: Option<String>,
     /// How many neighbours keep a copy of each sale.
     #[arg(long, value_name = "COUNT")]
     pub(crate) carriers: Option<u32>,

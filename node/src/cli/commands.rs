@@ -12,7 +12,7 @@ use stallmesh_protocol::sign::DeviceKey;
 use super::CliError;
 use super::arguments::{
     Arguments, AuditCommand, Command, DelegateArguments, HubCommand, InviteArguments, JoinArguments, LogCommand,
-    MarketCommand, PolicyArguments, SellArguments,
+    MarketCommand, SellArguments,
 };
 use super::client::{ask, send, value};
 use super::view::{money, short, table, text};
@@ -47,7 +47,7 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let policy = PolicyView {
                 fee_rate: fee,
                 prices_include_tax: tax_included,
-                tax_rates: tax_rates(&taxes)?,
+                tax_rates: super::policy::tax_rates(&taxes)?,
                 ..PolicyView::default()
             };
             let root = create(directory, &name, &currency, policy, days)?;
@@ -66,6 +66,7 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
         Command::Market(MarketCommand::Recover { keys, name, days }) => {
             super::recover::recover(directory, &keys, &name, days, json)
         }
+        Command::Quote(arguments) => super::quote::run(&arguments, json),
         Command::Hub(HubCommand::RotateKey) => {
             let answer = ask(directory, "POST", "/v1/hub/rotate-key", None).await?;
             show(json, &answer, |answer| {
@@ -80,6 +81,7 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let body = json!({ "settlement": settlement });
             done(json, ask(directory, "POST", "/v1/hub/accept-loss", Some(&body)).await?, "The hub goes on without it.")
         }
+        Command::Dev(arguments) => super::dev::run(&arguments).await,
         Command::Run => run(directory, arguments.config.as_deref()).await,
         Command::Invite(invite_arguments) => invite(directory, &invite_arguments, json).await,
         Command::Join(join_arguments) => join(directory, &join_arguments, json).await,
@@ -117,7 +119,12 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
             let body = json!({ "device": full_device(directory, &device).await? });
             done(json, ask(directory, "POST", "/v1/raise", Some(&body)).await?, "What has arrived of it counts now.")
         }
-        Command::Import { file, tax } => import(directory, &file, &tax, json).await,
+        Command::Import { file, tax, location } => {
+            super::catalog::import(directory, &file, &tax, location.as_deref(), json).await
+        }
+        Command::Export { file, format } => super::catalog::export(directory, &file, &format, json).await,
+        Command::Promotion(command) => super::promotion::run(directory, command, json).await,
+        Command::Condition(command) => super::condition::run(directory, command, json).await,
         Command::Sell(sell_arguments) => sell(directory, &sell_arguments, json).await,
         Command::Sales { limit } => {
             let sales = ask(directory, "GET", &format!("/v1/sales?limit={limit}"), None).await?;
@@ -222,7 +229,7 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
                 }
             })
         }
-        Command::Policy(policy_arguments) => policy(directory, &policy_arguments, json).await,
+        Command::Policy(arguments) => super::policy::run(directory, &arguments, json).await,
         Command::Uplink { state } => {
             let body = json!({ "up": state == "up" });
             done(json, ask(directory, "PUT", "/v1/uplink", Some(&body)).await?, "Switched.")
@@ -288,16 +295,16 @@ pub(super) fn show(json: bool, value: &Value, human: impl FnOnce(&Value)) -> Res
     Ok(())
 }
 
-fn done(json: bool, value: Value, sentence: &str) -> Result<(), CliError> {
+pub(super) fn done(json: bool, value: Value, sentence: &str) -> Result<(), CliError> {
     show(json, &value, |_| println!("{sentence}"))
 }
 
-fn list(value: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+pub(super) fn list(value: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
     value.as_array().into_iter().flatten().map(row).collect()
 }
 
 /// Percent-encodes everything but letters and digits.
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     text.bytes()
         .map(|byte| {
             if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
@@ -305,17 +312,6 @@ fn encode(text: &str) -> String {
             } else {
                 format!("%{byte:02X}")
             }
-        })
-        .collect()
-}
-
-fn tax_rates(taxes: &[String]) -> Result<Vec<(String, String)>, CliError> {
-    taxes
-        .iter()
-        .map(|tax| {
-            tax.split_once('=')
-                .map(|(name, rate)| (name.to_owned(), rate.to_owned()))
-                .ok_or_else(|| CliError::Failed(format!("--tax {tax}: write it as NAME=PERCENT, as in standard=20")))
         })
         .collect()
 }
@@ -367,16 +363,22 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
     phases::reached("process");
     let config = Config::load(config, config_environment()).map_err(failed)?;
+    // Before anybody can see that it runs: whoever does may end it.
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
     let mut node = runtime::start(directory, &config).map_err(failed)?;
     let token = api::read_or_create_token(directory).map_err(failed)?;
-    let address = api::serve(node.handle.clone(), directory, config.api.listen, &token)
+    // For whoever starts nodes with a free port, and for whoever opens the till.
+    let announce = |address: std::net::SocketAddr| {
+        use std::os::unix::fs::PermissionsExt;
+        for (file, page) in [("api.url", ""), ("till.url", "till")] {
+            std::fs::write(directory.join(file), format!("http://{address}/{page}?token={token}\n"))?;
+            std::fs::set_permissions(directory.join(file), std::fs::Permissions::from_mode(0o600))?;
+        }
+        Ok(())
+    };
+    let address = api::serve(node.handle.clone(), directory, config.api.listen, &token, announce)
         .await
         .map_err(|error| CliError::Failed(format!("the API can't listen on {}: {error}", config.api.listen)))?;
-    let page = format!("http://{address}/?token={token}");
-    // For whoever starts nodes with a free port.
-    std::fs::write(directory.join("api.url"), format!("{page}\n")).map_err(failed)?;
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(directory.join("api.url"), std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     phases::reached("api");
     let waiting = directory.join(INVITE_FILE);
     if let Ok(invite) = std::fs::read_to_string(&waiting) {
@@ -389,10 +391,10 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
         }
     }
     eprintln!(
-        "running in {}; its page is at http://{address}/ (with the token: see api.url there)",
+        "running in {}; its page is at http://{address}/, its till at http://{address}/till (with the token: see api.url \
+         and till.url there)",
         directory.display()
     );
-    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(failed)?;
     tokio::select! {
         error = node.ended() => {
             // Whoever waits for an answer is told why before the process ends.
@@ -503,25 +505,6 @@ async fn full_device(directory: &Path, start: &str) -> Result<String, CliError> 
     }
 }
 
-async fn import(directory: &Path, file: &Path, tax: &str, json: bool) -> Result<(), CliError> {
-    let name = file.display();
-    let bytes = if file.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::Read::read_to_end(&mut std::io::stdin(), &mut bytes).map_err(failed)?;
-        bytes
-    } else {
-        std::fs::read(file).map_err(|error| CliError::Failed(format!("{name}: {error}")))?
-    };
-    let reply = send(directory, "POST", &format!("/v1/catalog/import?tax={}", encode(tax)), &bytes).await?;
-    let answer = value(reply).map_err(|error| match error {
-        CliError::Refused { code, detail } => CliError::Refused { code, detail: format!("{name}: {detail}") },
-        other => other,
-    })?;
-    show(json, &answer, |answer| {
-        println!("{} products published, {} left out.", text(&answer["products"]), text(&answer["skipped"]))
-    })
-}
-
 async fn sell(directory: &Path, arguments: &SellArguments, json: bool) -> Result<(), CliError> {
     let lines: Vec<Value> = arguments
         .lines
@@ -543,9 +526,25 @@ async fn sell(directory: &Path, arguments: &SellArguments, json: bool) -> Result
         Some(key) => key.clone(),
         None => hex::encode(identity::random().map_err(failed)?),
     };
-    let body = json!({ "idempotency_key": key, "lines": lines, "tenders": [tender], "rehearsal": arguments.rehearsal });
+    let body = json!({
+        "idempotency_key": key, "lines": lines, "codes": arguments.codes, "tenders": [tender],
+        "rehearsal": arguments.rehearsal,
+    });
     let sale = ask(directory, "POST", "/v1/sales", Some(&body)).await?;
     show(json, &sale, |sale| {
+        let currency = text(&sale["currency"]);
+        for line in sale["lines"].as_array().into_iter().flatten() {
+            for reduction in line["reductions"].as_array().into_iter().flatten() {
+                let (name, why) = (text(&reduction["name"]), text(&reduction["why"]));
+                println!("  {} off {}: {name} ({why})", money(&reduction["amount"], &currency), text(&line["name"]));
+            }
+        }
+        for fee in sale["fees"].as_array().into_iter().flatten() {
+            println!("  {} for {}", money(&fee["total"], &currency), text(&fee["name"]));
+        }
+        for code in sale["codes"].as_array().into_iter().flatten().filter(|code| code["state"] != "applied") {
+            println!("  Code {}: {}", text(&code["code"]), text(&code["why"]));
+        }
         println!(
             "Receipt {}: {} ({})",
             text(&sale["receipt"]),
@@ -670,40 +669,6 @@ async fn await_release(directory: &Path, settlement: &mut Value) -> Result<(), C
         tokio::time::sleep(RELEASE_PAUSE).await;
     }
     Ok(())
-}
-
-async fn policy(directory: &Path, arguments: &PolicyArguments, json: bool) -> Result<(), CliError> {
-    let mut policy = ask(directory, "GET", "/v1/policy", None).await?;
-    let mut changes: Vec<(&str, Value)> = Vec::new();
-    changes.extend(arguments.fee.as_ref().map(|fee| ("fee_rate", json!(fee))));
-    if !arguments.taxes.is_empty() {
-        changes.push(("tax_rates", json!(tax_rates(&arguments.taxes)?)));
-    }
-    changes.extend(arguments.tax_included.map(|included| ("prices_include_tax", json!(included))));
-    changes.extend(arguments.carriers.map(|carriers| ("carriers", json!(carriers))));
-    changes.extend(arguments.card_floor_limit.map(|limit| ("card_floor_limit", json!(limit))));
-    let changed = !changes.is_empty();
-    for (name, value) in changes {
-        policy[name] = value;
-    }
-    if changed {
-        ask(directory, "PUT", "/v1/policy", Some(&policy)).await?;
-    }
-    show(json, &policy, |policy| {
-        let rate = |tax: &Value| format!("{} {} %", text(&tax[0]), text(&tax[1]));
-        let taxes = policy["tax_rates"].as_array().into_iter().flatten().map(rate).collect::<Vec<_>>().join(", ");
-        let limit = match policy["card_floor_limit"].as_u64() {
-            None | Some(0) => "none".to_owned(),
-            Some(limit) => limit.to_string(),
-        };
-        let fee = text(&policy["fee_rate"]);
-        println!("{}", if changed { "The market's terms are now:" } else { "The market's terms:" });
-        println!("  fee                {} % of a sale's net", if fee.is_empty() { "0" } else { &fee });
-        println!("  taxes              {}", if taxes.is_empty() { "none" } else { &taxes });
-        println!("  prices include tax {}", policy["prices_include_tax"]);
-        println!("  copies of a sale   {}", policy["carriers"]);
-        println!("  card payment limit without an uplink, in minor units: {limit}");
-    })
 }
 
 /// Writes a node's export to a file; how many bytes.

@@ -2,8 +2,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where the program speaks")]
 
 mod arguments;
+mod catalog;
 pub(crate) mod client;
 mod commands;
+mod condition;
+mod dev;
+mod policy;
+mod promotion;
+mod quote;
 mod recover;
 mod view;
 
@@ -20,6 +26,9 @@ pub(crate) enum CliError {
     /// 1: anything else.
     #[error("{0}")]
     Failed(String),
+    /// 1: an input is wrong; as JSON.
+    #[error("{0}")]
+    Problem(String),
     /// 3: nobody to ask.
     #[error("no node runs in {directory}: start it with `stallmesh --data-dir {directory} run`")]
     NoNode {
@@ -39,7 +48,7 @@ pub(crate) enum CliError {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            CliError::Failed(_) => 1,
+            CliError::Failed(_) | CliError::Problem(_) => 1,
             CliError::NoNode { .. } => 3,
             CliError::Refused { .. } => 4,
         }
@@ -59,7 +68,11 @@ pub fn run() -> ExitCode {
     match runtime.block_on(commands::execute(arguments)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            match &error {
+                // For programs: nothing beside it.
+                CliError::Problem(object) => eprintln!("{object}"),
+                error => eprintln!("error: {error}"),
+            }
             ExitCode::from(error.exit_code())
         }
     }

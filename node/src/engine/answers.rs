@@ -1,38 +1,36 @@
 //! Answers to what people and programs ask.
 
-use std::collections::BTreeSet;
-
 use stallmesh_protocol::certificate::{Certificate, Role, Scope, Scopes, VALIDITY_MAX};
-use stallmesh_protocol::entry::{Part, PartBody};
-use stallmesh_protocol::membership::{Position, write_line};
+use stallmesh_protocol::membership::write_line;
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{DeviceId, Kind, Lane};
 
 use super::{
-    Answer, CustodyView, DelegateOrder, Engine, EntryView, Failure, FailureCode, HeadView, MemberView, PeerView,
-    PolicyView, ProductView, Request, StatementView, StatusView, TrafficView, UplinkView,
+    Answer, CustodyView, DelegateOrder, Engine, Failure, FailureCode, HeadView, MemberView, PeerView, PolicyView,
+    Request, StatementView, StatusView, TrafficView, UplinkView,
 };
 use crate::link::Road;
 use crate::store::Store;
-
-/// Products in one entry: large enough that signatures and headers don't count, small enough to pass quickly.
-const PRODUCTS_PER_ENTRY: usize = 100;
-/// Products in one request.
-const PRODUCTS_MAX: usize = 200_000;
 
 impl<S: Store> Engine<S> {
     pub(crate) fn answer(&mut self, request: Request) -> Answer {
         self.try_answer(request).unwrap_or_else(Answer::Failed)
     }
 
-    fn try_answer(&mut self, request: Request) -> Result<Answer, Failure> {
-        if let Request::RecordSale(_) | Request::PublishProducts(_) | Request::Catalog { .. } | Request::CatalogCounts =
-            &request
-        {
-            self.views.refresh_catalog();
+    pub(super) fn try_answer(&mut self, request: Request) -> Result<Answer, Failure> {
+        if let Request::PublishProducts(_) | Request::Catalog { .. } | Request::CatalogCounts = &request {
+            self.views.refresh_catalog(self.time());
         }
+        self.check_key_is_free(&request)?;
         Ok(match request {
-            Request::RecordSale(order) => self.record_sale(&order)?,
+            Request::Once { key, asked, request } => self.once(&key, &asked, *request)?,
+            Request::Recall { key, asked } => self
+                .recall(&key, &asked)?
+                .ok_or_else(|| Failure::new(FailureCode::ENotFound, "nothing was asked with this key"))?,
+            Request::RecordSale(mut order) => {
+                order.rehearsal |= self.settings.rehearsal;
+                self.record_sale(&order)?
+            }
             Request::Sales { limit, before } => Answer::Sales(self.list_sales(limit, before)?),
             Request::Sale(sale) => {
                 let record = self.sale_record(&sale)?.ok_or_else(|| {
@@ -40,12 +38,59 @@ impl<S: Store> Engine<S> {
                 })?;
                 Answer::Sale(self.sale_view(&record))
             }
-            Request::Catalog { stall, query, limit } => Answer::Products(self.search(stall.as_deref(), &query, limit)),
+            Request::Catalog { stall, query, after, limit } => {
+                Answer::Products(self.search(stall.as_deref(), &query, after.as_ref(), limit))
+            }
             Request::CatalogCounts => Answer::CatalogCounts(self.catalog_counts()),
             Request::PublishProducts(products) => {
                 self.publish_products(products)?;
                 Answer::Done
             }
+            Request::Quote(basket) => Answer::Quote(Box::new(self.quote(&basket)?)),
+            Request::OpenBasket { basket, key } => Answer::Basket(Box::new(self.open_basket(&basket, key.as_deref())?)),
+            Request::ChangeBasket { id, order, key } => {
+                Answer::Basket(Box::new(self.change_basket(id, &order, key.as_deref())?))
+            }
+            Request::Basket(id) => Answer::Basket(Box::new(self.basket(id)?)),
+            Request::Baskets => Answer::Baskets(self.baskets()?),
+            Request::DiscardBasket(id) => {
+                self.discard_basket(id)?;
+                Answer::Done
+            }
+            Request::SellBasket { id, mut sale } => {
+                sale.rehearsal |= self.settings.rehearsal;
+                self.sell_basket(id, &sale)?
+            }
+            Request::TakeTender { id, order, key } => {
+                Answer::Basket(Box::new(self.take_tender(id, &order, key.as_deref())?))
+            }
+            Request::VoidTender { id, number, confirmed } => {
+                Answer::Basket(Box::new(self.void_tender(id, number, &confirmed)?))
+            }
+            Request::CheckoutRules => Answer::CheckoutRules(Box::new(self.rules_view()?)),
+            Request::SetCheckoutRules(order) => {
+                self.set_checkout_rules(&order)?;
+                Answer::Done
+            }
+            Request::NarrowRisk(file) => {
+                self.narrow_risk(&file)?;
+                Answer::Done
+            }
+            Request::BlockCard(order) => {
+                self.block_card(&order)?;
+                Answer::Done
+            }
+            Request::Signals { limit } => Answer::Signals(self.signal_views(limit)),
+            Request::PublishPromotions(order) => {
+                self.publish_promotions(&order)?;
+                Answer::Done
+            }
+            Request::Promotions { stall } => Answer::Promotions(self.promotions(stall)?),
+            Request::SayConditions(order) => {
+                self.say_conditions(&order)?;
+                Answer::Done
+            }
+            Request::Conditions => Answer::Conditions(self.conditions_here()?),
             Request::Members => Answer::Members(self.members()),
             Request::Status => Answer::Status(Box::new(self.status())),
             Request::Explain(subject) => Answer::Explain(self.explain(&subject)),
@@ -87,9 +132,9 @@ impl<S: Store> Engine<S> {
                 self.set_policy(&view)?;
                 Answer::Done
             }
-            Request::RotateOpeningKey { secret } => {
+            Request::RotateOpeningKey { secret, file } => {
                 self.rotate_opening_key(&secret)?;
-                Answer::Done
+                Answer::OpeningKey(file)
             }
             Request::AcceptLoss { settlement } => {
                 self.accept_loss(settlement)?;
@@ -113,8 +158,8 @@ impl<S: Store> Engine<S> {
                 let (bytes, cursor) = self.export(&cursor)?;
                 Answer::Export { bytes, cursor }
             }
-            Request::LogShow { author, lane, limit } => {
-                Answer::Entries(self.log_show(author, lane.as_deref(), limit)?)
+            Request::LogShow { author, lane, before, limit } => {
+                Answer::Entries(self.log_show(author, lane.as_deref(), before, limit)?)
             }
             Request::SetUplink { up } => {
                 self.set_uplink(up);
@@ -131,25 +176,6 @@ impl<S: Store> Engine<S> {
                 Answer::Done
             }
         })
-    }
-
-    fn search(&self, stall: Option<&str>, query: &str, limit: usize) -> Vec<ProductView> {
-        let words: Vec<String> = query.split_whitespace().map(str::to_lowercase).collect();
-        let stalls = self.views.catalog().stalls().filter(|(name, _)| stall.is_none_or(|stall| stall == *name));
-        stalls
-            .flat_map(|(name, catalog)| catalog.products().map(move |product| (name, product)))
-            .filter(|(_, product)| {
-                let text = format!("{} {}", product.name, product.sku).to_lowercase();
-                words.iter().all(|word| text.contains(word.as_str()))
-            })
-            .take(limit)
-            .map(|(name, product)| product_view(name, &product))
-            .collect()
-    }
-
-    fn catalog_counts(&self) -> Vec<(String, usize)> {
-        let stalls = self.views.catalog().stalls().map(|(name, catalog)| (name.to_owned(), catalog.products().len()));
-        stalls.filter(|(_, count)| *count > 0).collect()
     }
 
     /// The own certificate, where it allows something now; expiry ends granting and publishing.
@@ -172,44 +198,6 @@ impl<S: Store> Engine<S> {
         valid.find(|certificate| certificate.scopes.allows(scope)).cloned().ok_or_else(|| {
             Failure::new(FailureCode::EScope, format!("this device's certificate has no scope `{scope}`"))
         })
-    }
-
-    fn publish_products(&mut self, products: Vec<ProductView>) -> Result<(), Failure> {
-        let certificate = self.valid_certificate(Scope::PUBLISH_CATALOG)?;
-        if certificate.stall.is_empty() {
-            return Err(Failure::new(FailureCode::EScope, "this device belongs to no stall"));
-        }
-        if products.len() > PRODUCTS_MAX {
-            return Err(Failure::new(FailureCode::EInvalid, format!("more than {PRODUCTS_MAX} products at once")));
-        }
-        let mut seen = BTreeSet::new();
-        for (index, product) in products.iter().enumerate() {
-            check_product(index, product)?;
-            if !seen.insert(product.sku.as_str()) {
-                return Err(Failure::new(
-                    FailureCode::EInvalid,
-                    format!("products[{index}].sku: `{}` comes twice", product.sku),
-                ));
-            }
-        }
-        // What is offered already under the same SKU and unchanged needs no new entry.
-        let offered = self.views.catalog().stall(&certificate.stall);
-        let known = |sku: &str| offered.and_then(|offered| offered.get(sku));
-        let changed: Vec<&ProductView> = products
-            .iter()
-            .filter(|product| known(&product.sku).is_none_or(|known| known != to_product(product)))
-            .collect();
-        for chunk in changed.chunks(PRODUCTS_PER_ENTRY) {
-            let skus: BTreeSet<&str> = chunk.iter().map(|product| product.sku.as_str()).collect();
-            let replaces = self.views.catalog().entries_offering(&certificate.stall, &skus);
-            let message = payload::Products {
-                products: chunk.iter().map(|product| to_product(product)).collect(),
-                replaces: replaces.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
-            };
-            self.append_public(Lane::CATALOG, Kind::PRODUCTS, encode(&message))?;
-        }
-        self.notice(super::Notice::Catalog);
-        Ok(())
     }
 
     fn members(&self) -> Vec<MemberView> {
@@ -294,6 +282,9 @@ impl<S: Store> Engine<S> {
             })
             .collect();
         let mut notices: Vec<String> = self.alarms.iter().cloned().collect();
+        if self.settings.rehearsal {
+            notices.push("every sale of this device is marked as a rehearsal".into());
+        }
         notices.extend(self.join_state());
         if self.is_member() && !self.clock.is_anchored() && !self.is_hub() {
             notices.push("no checkpoint of a hub was seen yet: times are this device's own".into());
@@ -351,6 +342,7 @@ impl<S: Store> Engine<S> {
             joined_after_ms: self.joined_at.map(|at| at.saturating_sub(self.started.monotonic_ms)),
             join_code: self.join_code(),
             sales: self.sales.counts(),
+            uncaptured: self.uncaptured(),
             checkpoint: self.views.coverage.latest().map_or(0, |(checkpoint, _)| checkpoint.number),
             traffic: TrafficView { sent: self.sent_bytes, received: self.received_bytes },
             commits: self.overlay.commits(),
@@ -464,10 +456,15 @@ impl<S: Store> Engine<S> {
 
     fn policy_view(&self) -> PolicyView {
         let policy = self.views.policy();
+        // One that can't be read so has no effect.
+        let Ok(terms) = super::market::terms(&policy, "EUR") else { return PolicyView::default() };
         PolicyView {
             fee_rate: policy.fee_rate,
-            prices_include_tax: policy.prices_include_tax,
-            tax_rates: policy.tax_rates.into_iter().map(|tax| (tax.name, tax.rate)).collect(),
+            prices_include_tax: terms.prices_include_tax,
+            tax_rates: terms.tax_rates,
+            tax_rounding: terms.tax_rounding,
+            cash_rounding: terms.cash_rounding,
+            time_zone: terms.time_zone,
             carriers: policy.carriers,
             card_floor_limit: policy.card_floor_limit,
         }
@@ -497,109 +494,5 @@ impl<S: Store> Engine<S> {
                 self.close_link(link, "the uplink was switched off".into());
             }
         }
-    }
-
-    fn log_show(
-        &mut self,
-        author: Option<DeviceId>,
-        lane: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<EntryView>, Failure> {
-        let author = author.unwrap_or_else(|| self.device.id());
-        let logs: Vec<_> = self
-            .logs
-            .of_author(author)
-            .filter(|(name, _)| lane.is_none_or(|lane| name.lane.to_string() == lane))
-            .map(|(name, record)| (*name, record.runs.clone()))
-            .collect();
-        let mut entries = Vec::new();
-        for (name, runs) in logs {
-            for run in runs {
-                let from = run.to.saturating_sub(limit as u64).max(run.from);
-                let chain = self.logs.entries(&self.overlay, &name, &run, from, run.to, limit + 1);
-                for held in self.guard(chain).unwrap_or_default() {
-                    let at = Position { log: name, sequence: held.sequence, hash: held.hash };
-                    let standing = match self.views.ineffective.get(&at) {
-                        Some(reason) => reason.clone(),
-                        None => match self.views.membership.stands(&at, &self.views.coverage, &self.ancestry()) {
-                            Ok(()) => "stands".to_owned(),
-                            Err(reason) => reason.to_string(),
-                        },
-                    };
-                    entries.push(EntryView {
-                        author: name.author.to_string(),
-                        incarnation: name.incarnation.to_string(),
-                        lane: name.lane.to_string(),
-                        sequence: held.sequence,
-                        hash: held.hash.to_string(),
-                        timestamp: held.entry.timestamp,
-                        kind: held.entry.kind.to_string(),
-                        bytes: held.entry.payload.length(),
-                        erased: matches!(held.entry.payload.part(Part::Personal), Some(PartBody::Erased(_))),
-                        standing,
-                    });
-                }
-            }
-        }
-        entries.sort_by_key(|entry| std::cmp::Reverse((entry.timestamp, entry.sequence)));
-        entries.truncate(limit);
-        Ok(entries)
-    }
-}
-
-const UNITS: [&str; 5] = ["piece", "kg", "g", "l", "m"];
-
-fn check_product(index: usize, product: &ProductView) -> Result<(), Failure> {
-    let invalid =
-        |field: &str, detail: &str| Failure::new(FailureCode::EInvalid, format!("products[{index}].{field}: {detail}"));
-    if product.sku.is_empty() || product.sku.len() > 120 || product.sku.chars().any(char::is_control) {
-        return Err(invalid("sku", "1 to 120 bytes without control characters"));
-    }
-    if product.name.is_empty() || product.name.len() > 800 {
-        return Err(invalid("name", "1 to 800 bytes"));
-    }
-    if product.name.chars().any(stallmesh_protocol::certificate::is_unprintable) {
-        return Err(invalid("name", "has characters that don't print"));
-    }
-    if !UNITS.contains(&product.unit.as_str()) {
-        return Err(invalid("unit", "is none of piece, kg, g, l, m"));
-    }
-    if i64::try_from(product.price).is_err() {
-        return Err(invalid("price", "is out of range"));
-    }
-    Ok(())
-}
-
-fn to_product(view: &ProductView) -> payload::Product {
-    payload::Product {
-        sku: view.sku.clone(),
-        name: view.name.clone(),
-        price: view.price,
-        taxes: view.taxes.clone(),
-        categories: view.categories.clone(),
-        tags: view.tags.clone(),
-        barcodes: view.barcodes.clone(),
-        unit: UNITS.iter().position(|unit| *unit == view.unit).unwrap_or(0) as u32,
-        stock: view.stock.clone(),
-        variant_of: view.variant_of.clone(),
-        pictures: Vec::new(),
-        withdrawn: false,
-        effective_at: 0,
-    }
-}
-
-fn product_view(stall: &str, product: &payload::Product) -> ProductView {
-    ProductView {
-        stall: stall.to_owned(),
-        sku: product.sku.clone(),
-        name: product.name.clone(),
-        price: product.price,
-        taxes: product.taxes.clone(),
-        categories: product.categories.clone(),
-        tags: product.tags.clone(),
-        barcodes: product.barcodes.clone(),
-        unit: UNITS.get(product.unit as usize).copied().unwrap_or("piece").to_owned(),
-        stock: product.stock.clone(),
-        variant_of: product.variant_of.clone(),
     }
 }

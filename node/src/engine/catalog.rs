@@ -23,11 +23,17 @@ const SKU_KEY: u8 = 0x0a;
 struct Packed {
     bytes: Arc<[u8]>,
     withdrawn: bool,
+    /// From then on it is offered so, in milliseconds since 1970; 0: at once.
+    effective_at: u64,
 }
 
 impl Packed {
     fn new(product: &Product) -> Self {
-        Packed { bytes: product.encode_to_vec().into(), withdrawn: product.withdrawn }
+        Packed {
+            bytes: product.encode_to_vec().into(),
+            withdrawn: product.withdrawn,
+            effective_at: product.effective_at,
+        }
     }
 
     fn sku(&self) -> &str {
@@ -80,7 +86,21 @@ impl StallCatalog {
     }
 
     pub(crate) fn products(&self) -> impl ExactSizeIterator<Item = Product> {
-        self.products.iter().map(Packed::product)
+        self.products_from(0)
+    }
+
+    /// All but the first so many.
+    pub(crate) fn products_from(&self, from: usize) -> impl ExactSizeIterator<Item = Product> {
+        self.products.get(from..).unwrap_or_default().iter().map(Packed::product)
+    }
+
+    /// How many stand up to a SKU, with it.
+    pub(crate) fn place_after(&self, sku: &str) -> usize {
+        self.products.partition_point(|product| product.sku() <= sku)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.products.len()
     }
 }
 
@@ -93,6 +113,8 @@ pub(crate) struct Catalog {
     /// Entries of which some product is offered by another one, too.
     rivals: BTreeSet<Hash>,
     built: bool,
+    /// When the next change takes effect that was announced.
+    next_change: Option<u64>,
     stalls: BTreeMap<String, StallCatalog>,
 }
 
@@ -112,8 +134,14 @@ impl Catalog {
         self.offers.values().flatten()
     }
 
-    /// Builds the view where `judge` says other than before. True where it was built.
-    pub(crate) fn refresh(&mut self, judge: impl Fn(&Written) -> Judgement) -> bool {
+    /// Whether a change that was announced takes effect by a time, in milliseconds since 1970.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.next_change.is_some_and(|next| next <= now)
+    }
+
+    /// Builds the view for a time where `judge` says other than before, or a change takes effect. True where it was
+    /// built.
+    pub(crate) fn refresh(&mut self, now: u64, judge: impl Fn(&Written) -> Judgement) -> bool {
         let judged: Vec<Judgement> = self.offers().map(|offer| judge(&offer.written)).collect();
         let same = |rivals: &BTreeSet<Hash>| {
             let hashes = self.offers().map(|offer| offer.written.at.hash);
@@ -121,23 +149,30 @@ impl Catalog {
                 now.stall == before.stall && (now.covered == before.covered || !rivals.contains(&hash))
             })
         };
-        if self.built && judged.len() == self.basis.len() && same(&self.rivals) {
+        if self.built && !self.is_due(now) && judged.len() == self.basis.len() && same(&self.rivals) {
             return false;
         }
-        self.build(&judged);
+        self.build(now, &judged);
         (self.basis, self.built) = (judged, true);
         true
     }
 
-    fn build(&mut self, judged: &[Judgement]) {
+    fn build(&mut self, now: u64, judged: &[Judgement]) {
+        /// When it takes effect, then as all versions of one thing are ranked.
+        type Rank = (u64, u64, Hash);
         /// One offer of one product: stall, SKU, rank.
-        type Candidate<'a> = (&'a str, &'a str, (u64, Hash), &'a Packed);
+        type Candidate<'a> = (&'a str, &'a str, Rank, &'a Packed);
+        let mut next_change: Option<u64> = None;
         let mut candidates: Vec<Candidate<'_>> = Vec::new();
         let mut replaced: BTreeMap<(&str, &str), BTreeSet<Hash>> = BTreeMap::new();
         for (offer, judgement) in self.offers.values().flatten().zip(judged) {
             let Some(stall) = &judgement.stall else { continue };
             for product in &offer.products {
-                let rank = (judgement.covered, offer.written.at.hash);
+                if product.effective_at > now && !planted::is_on(Bug::AnnouncedAtOnce) {
+                    next_change = Some(next_change.map_or(product.effective_at, |next| next.min(product.effective_at)));
+                    continue;
+                }
+                let rank = (product.effective_at, judgement.covered, offer.written.at.hash);
                 candidates.push((stall, product.sku(), rank, product));
                 if !offer.replaces.is_empty() {
                     replaced.entry((stall, product.sku())).or_default().extend(&offer.replaces);
@@ -151,16 +186,16 @@ impl Catalog {
             let Some((stall, sku, ..)) = offered.first().copied() else { continue };
             let replaced = replaced.get(&(stall, sku));
             let left = || {
-                offered.iter().filter(|(_, _, (_, hash), _)| replaced.is_none_or(|replaced| !replaced.contains(hash)))
+                offered.iter().filter(|(_, _, (.., hash), _)| replaced.is_none_or(|replaced| !replaced.contains(hash)))
             };
             if left().count() > 1 {
-                rivals.extend(left().map(|(_, _, (_, hash), _)| *hash));
+                rivals.extend(left().map(|(_, _, (.., hash), _)| *hash));
             }
             let counts = match planted::is_on(Bug::FirstComes) {
                 true => left().next(),
                 false => left().max_by_key(|(_, _, rank, _)| *rank),
             };
-            let Some((_, _, (_, hash), product)) = counts else { continue };
+            let Some((_, _, (.., hash), product)) = counts else { continue };
             if !stalls.contains_key(stall) {
                 stalls.insert(stall.to_owned(), Default::default());
             }
@@ -171,7 +206,7 @@ impl Catalog {
                 }
             }
         }
-        self.rivals = rivals;
+        (self.rivals, self.next_change) = (rivals, next_change);
         self.stalls = stalls
             .into_iter()
             .map(|(name, (mut stall, entries))| {
@@ -193,18 +228,20 @@ impl Catalog {
         self.stalls.get(name)
     }
 
-    /// Entries of a stall that offer one of these SKUs and are not replaced yet: what a change names.
-    pub(crate) fn entries_offering(&self, stall: &str, skus: &BTreeSet<&str>) -> Vec<Hash> {
+    /// Entries of a stall that offer one of these SKUs, by a time at the latest, and are not replaced yet: what a change
+    /// that takes effect then names. What is announced for later stays announced.
+    pub(crate) fn entries_offering(&self, stall: &str, skus: &BTreeSet<&str>, by: u64) -> Vec<Hash> {
         let mut hashes: BTreeSet<Hash> = BTreeSet::new();
         let mut replaced: BTreeSet<Hash> = BTreeSet::new();
         for (offer, judgement) in self.offers().zip(&self.basis) {
-            let offers_any = || offer.products.iter().any(|product| skus.contains(product.sku()));
+            let named = |product: &Packed| skus.contains(product.sku()) && product.effective_at <= by;
+            let offers_any = || offer.products.iter().any(named);
             if judgement.stall.as_deref() != Some(stall) || !offers_any() {
                 continue;
             }
             hashes.insert(offer.written.at.hash);
             // A replaced entry needs no second mention where the new one names all of its products.
-            if offer.products.iter().all(|product| skus.contains(product.sku())) {
+            if offer.products.iter().all(named) {
                 replaced.extend(&offer.replaces);
             }
         }
@@ -257,7 +294,7 @@ mod tests {
             let products = vec![offered(sku, false), offered(&format!("gone {sku}"), true)];
             catalog.insert(written(1, number as u8 + 1), payload::Products { products, replaces: Vec::new() });
         }
-        catalog.refresh(judged(|_| 0));
+        catalog.refresh(0, judged(|_| 0));
         let stall = catalog.stall("pots").unwrap();
         assert_eq!(stall.products().len(), skus.len());
         for sku in skus {
@@ -279,15 +316,15 @@ mod tests {
     fn it_is_built_anew_only_where_something_that_matters_changed() {
         let mut catalog = Catalog::default();
         catalog.insert(written(1, 1), products(100, &[]));
-        assert!(catalog.refresh(judged(|_| u64::MAX)));
-        assert!(!catalog.refresh(judged(|_| u64::MAX)));
-        assert!(!catalog.refresh(judged(|_| 4)), "a checkpoint covers the only offer: nothing else wins");
+        assert!(catalog.refresh(0, judged(|_| u64::MAX)));
+        assert!(!catalog.refresh(0, judged(|_| u64::MAX)));
+        assert!(!catalog.refresh(0, judged(|_| 4)), "a checkpoint covers the only offer: nothing else wins");
         catalog.insert(written(2, 2), products(200, &[]));
-        assert!(catalog.refresh(judged(|_| u64::MAX)));
+        assert!(catalog.refresh(0, judged(|_| u64::MAX)));
         assert_eq!(price(&catalog), 200, "of two uncovered ones the greater hash");
-        assert!(catalog.refresh(judged(|hash| if hash == 1 { u64::MAX } else { 4 })));
+        assert!(catalog.refresh(0, judged(|hash| if hash == 1 { u64::MAX } else { 4 })));
         assert_eq!(price(&catalog), 100, "an uncovered one counts as latest");
-        assert!(catalog.refresh(|written| Judgement {
+        assert!(catalog.refresh(0, |written| Judgement {
             stall: (written.at.hash.as_bytes()[0] == 2).then(|| "pots".into()),
             covered: 0
         }));
@@ -298,14 +335,14 @@ mod tests {
     fn a_change_names_what_it_replaces() {
         let mut catalog = Catalog::default();
         catalog.insert(written(1, 9), products(100, &[]));
-        catalog.refresh(judged(|_| 0));
+        catalog.refresh(0, judged(|_| 0));
         let before = catalog.stall("pots").unwrap().version();
-        assert_eq!(catalog.entries_offering("pots", &["MUG"].into()), [Hash::from_bytes([9; 32])]);
+        assert_eq!(catalog.entries_offering("pots", &["MUG"].into(), 0), [Hash::from_bytes([9; 32])]);
         catalog.insert(written(1, 1), products(50, &[9]));
-        catalog.refresh(judged(|_| 0));
+        catalog.refresh(0, judged(|_| 0));
         assert_eq!(price(&catalog), 50);
         assert_ne!(catalog.stall("pots").unwrap().version(), before);
-        assert_eq!(catalog.entries_offering("pots", &["MUG"].into()), [Hash::from_bytes([1; 32])]);
-        assert_eq!(catalog.entries_offering("tea", &["MUG"].into()), []);
+        assert_eq!(catalog.entries_offering("pots", &["MUG"].into(), 0), [Hash::from_bytes([1; 32])]);
+        assert_eq!(catalog.entries_offering("tea", &["MUG"].into(), 0), []);
     }
 }

@@ -1,27 +1,28 @@
 //! Checkout: from an order to a recorded sale, on this device alone.
 
-use rust_decimal::Decimal;
-use stallmesh_protocol::certificate::Scope;
+use stallmesh_protocol::certificate::{Certificate, Scope};
 use stallmesh_protocol::hash::{Domain, Hasher};
-use stallmesh_protocol::money;
-use stallmesh_protocol::payload::{self, Product};
 use stallmesh_protocol::planted::{self, Bug};
-use stallmesh_protocol::{Kind, Lane, SaleId};
+use stallmesh_protocol::{Kind, Lane, SaleId, money, payload};
 
 use super::author::{Parts, position_text};
+use super::judgement::Said;
+use super::pricing::Priced;
 use super::sales::SaleRecord;
+use super::tenders::{Part, TENDERS_MAX};
 use super::views::position;
-use super::{
-    Answer, Engine, EngineError, Failure, FailureCode, OrderLine, SaleLineView, SaleOrder, SaleState, SaleView,
-    TenderKind, TenderView,
-};
+use super::{Answer, Engine, EngineError, Failure, FailureCode, SaleLineView, SaleOrder, SaleState, SaleView};
+use crate::card_data;
+use crate::fraud::{Action, Subject};
 use crate::hub::reconcile::is_in_range;
 use crate::link::Road;
+use crate::quote::files::{Answer as QuoteAnswer, BasketFile, LineAnswer, ReductionAnswer, TaxAnswer};
 use crate::store::Store;
 
-/// The most lines and tenders of one sale.
+/// The most lines of one sale.
 const LINES_MAX: usize = 500;
-const TENDERS_MAX: usize = 20;
+/// The most codes of one sale.
+const CODES_MAX: usize = 20;
 /// The longest idempotency key and free text, in bytes.
 const KEY_MAX: usize = 200;
 const TEXT_MAX: usize = 1000;
@@ -39,20 +40,19 @@ fn amount_error(error: money::MoneyError) -> Failure {
 impl<S: Store> Engine<S> {
     /// Records a sale; the same request twice is one sale.
     pub(crate) fn record_sale(&mut self, order: &SaleOrder) -> Outcome<Answer> {
-        let own = self.device.id();
-        let Some(certificate) = self.views.membership.certificate(&own).cloned() else {
-            return Err(Failure::new(FailureCode::ENotMember, "this device is in no market yet: join one first"));
-        };
-        if order.idempotency_key.is_empty() || order.idempotency_key.len() > KEY_MAX {
-            return Err(invalid(format!("idempotency_key must have 1 to {KEY_MAX} bytes")));
+        if order.tenders.is_empty() {
+            return Err(invalid(format!("tenders: there must be 1 to {TENDERS_MAX}")));
         }
-        if certificate.stall.is_empty() {
-            return Err(Failure::new(FailureCode::EScope, "this device belongs to no stall, so it can't sell"));
-        }
+        self.record_with(order, Vec::new())
+    }
+
+    /// Records a sale of which some parts of the payment were taken before.
+    pub(super) fn record_with(&mut self, order: &SaleOrder, taken: Vec<Part>) -> Outcome<Answer> {
+        let certificate = self.own_stall()?;
+        check_order(order)?;
         let sale = SaleId::derive(&certificate.stall, &order.idempotency_key);
         let order_hash = order_hash(order);
-        let known = self.sale_record(&sale)?;
-        if let Some(known) = known {
+        if let Some(known) = self.sale_record(&sale)? {
             if known.order_hash == order_hash {
                 return Ok(Answer::Sale(self.sale_view(&known)));
             }
@@ -61,62 +61,149 @@ impl<S: Store> Engine<S> {
                 format!("idempotency key `{}` was used for another sale", order.idempotency_key),
             ));
         }
-        if self.views.membership.is_revoked(&own) {
+        if self.views.membership.is_revoked(&self.device.id()) {
             return Err(Failure::new(FailureCode::EScope, "this device's certificate was revoked"));
         }
         if planted::is_on(Bug::StopsSelling) && !self.links.values().any(|link| link.road == Road::Uplink) {
             return Err(Failure::new(FailureCode::EUnavailable, "the hub is out of reach"));
         }
-        let (message, lines) = self.price(order, &certificate.stall)?;
+        let basket = BasketFile {
+            lines: order.lines.clone(),
+            codes: order.codes.clone(),
+            customer: order.customer.clone(),
+            ..BasketFile::default()
+        };
+        let priced = self.price(&certificate.stall, &basket)?;
+        if let Some(open) = taken.iter().find(|part| part.is_open()) {
+            let detail = format!("tender {} is being asked about: wait for its answer, or void it", open.number);
+            return Err(Failure::new(FailureCode::EConflict, detail));
+        }
+        let said = Said { confirmed: &order.confirmed, known: &order.known };
+        let below = self.prices_below(&certificate.stall, order, &priced.answer);
+        for action in &below {
+            self.judge_action(*action, &said)?;
+        }
+        let taken: Vec<Part> = taken.into_iter().filter(Part::counts).collect();
+        let earlier = taken.len();
+        let (total, parts) =
+            self.take_parts(sale, &order.tenders, taken, priced.answer.total, &said, order.rehearsal)?;
+        let recorded = self.record_paid(order, &certificate, &priced, total, &parts, &below, order_hash);
+        if recorded.is_err() {
+            for part in &parts[earlier..] {
+                self.unexpose(sale, part.number);
+            }
+        }
+        recorded
+    }
+
+    /// What is sold for less than the catalog says, by the till's word.
+    fn prices_below(&self, stall: &str, order: &SaleOrder, answer: &QuoteAnswer) -> Vec<Action> {
+        let catalog = self.views.catalog().stall(stall);
+        let operator = match order.operator.as_str() {
+            "" => Subject::of_device(self.device.id().as_bytes()),
+            operator => Subject::of_operator(stall, operator),
+        };
+        let lines = answer.lines.iter().zip(&order.lines).filter(|(_, asked)| asked.price.is_some());
+        let below = lines.filter_map(|(line, _)| {
+            let catalog_price = catalog?.get(&line.sku)?.price;
+            (line.unit_price < catalog_price).then_some(Action::Override {
+                operator,
+                price: line.unit_price,
+                catalog_price,
+            })
+        });
+        below.collect()
+    }
+
+    /// Records a sale that is paid.
+    #[allow(clippy::too_many_arguments, reason = "each was worked out by a step before")]
+    fn record_paid(
+        &mut self,
+        order: &SaleOrder,
+        certificate: &Certificate,
+        priced: &Priced,
+        total: u64,
+        parts: &[Part],
+        below: &[Action],
+        order_hash: String,
+    ) -> Outcome<Answer> {
+        let sale = SaleId::derive(&certificate.stall, &order.idempotency_key);
         // Expiry ends granting, refunds and publishing; selling goes on, marked, while no hub was heard.
-        if !certificate.scopes.allows_amount(Scope::SELL, message.total) {
+        let tips = parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.tip));
+        let tips = tips.ok_or_else(|| amount_error(money::MoneyError::Range))?;
+        if !certificate.scopes.allows_amount(Scope::SELL, total) {
             let detail = match certificate.scopes.limit(Scope::SELL) {
                 None => "this device's certificate has no scope `sell`".to_owned(),
                 Some(limit) => format!(
-                    "a sale of {} is above this device's limit of {} in scope `sell`",
-                    message.total,
+                    "a sale of {total} is above this device's limit of {} in scope `sell`",
                     limit.unwrap_or_default()
                 ),
             };
             return Err(Failure::new(FailureCode::EScope, detail));
         }
-        let tenders = self.tenders(order, message.total)?;
-        self.receipts += 1;
+        let names = self.names(&certificate.stall, &priced.answer);
+        let cash_rounding = total.cast_signed() - priced.answer.total.cast_signed();
+        let promotions = self.views.promotions();
+        let entry = |id: &str| {
+            let entry = promotions.entry_at(&certificate.stall, id);
+            entry.map(|hash| hash.prefix().to_vec()).unwrap_or_default()
+        };
         let message = payload::Sale {
             sale: sale.as_bytes().to_vec(),
-            receipt: self.receipts,
+            receipt: self.receipts + 1,
             mark: u32::from(order.rehearsal),
-            tenders,
-            ..message
+            tenders: parts.iter().map(Part::message).collect(),
+            cash_rounding,
+            total,
+            codes: order.codes.clone(),
+            ..sale_of(priced, &names, entry)
         };
+        if !is_in_range(&message) {
+            return Err(amount_error(money::MoneyError::Range));
+        }
         let personal = payload::SalePersonal {
-            operator: order.operator.clone(),
-            note: order.note.clone(),
+            // What somebody typed or scanned into the wrong field is nobody's to keep.
+            operator: card_data::mask(&order.operator).into_owned(),
+            note: card_data::mask(&order.note).into_owned(),
             customer: String::new(),
         };
-        let parts = Parts {
+        let sealed = Parts {
             money: Some(payload::encode(&message)),
             personal: (personal != payload::SalePersonal::default()).then(|| payload::encode(&personal)),
         };
-        let held = match self.append_sealed(Lane::SALES, Kind::SALE, &parts) {
-            Ok(held) => held,
-            Err(error) => {
-                self.receipts -= 1;
-                let code = match error {
-                    EngineError::Append(_) => FailureCode::EInvalid,
-                    _ => FailureCode::EUnavailable,
-                };
-                return Err(Failure::new(code, error.to_string()));
-            }
-        };
+        let held = self.append_sealed(Lane::SALES, Kind::SALE, &sealed).map_err(|error| {
+            let code = match error {
+                EngineError::Append(_) => FailureCode::EInvalid,
+                _ => FailureCode::EUnavailable,
+            };
+            Failure::new(code, error.to_string())
+        })?;
+        self.receipts += 1;
+        if order.rehearsal {
+            self.unexpose_all(sale);
+        } else {
+            let by_card = parts.iter().filter_map(|part| Some((part.action()?, part.known.as_slice())));
+            let below = below.iter().map(|action| (*action, order.known.as_slice()));
+            let happened: Vec<(Action, &[String])> = by_card.chain(below).collect();
+            self.tell_market(Some(&held.hash), &happened)?;
+        }
+        let answer = priced.answer.clone();
+        let lines = names.into_iter().zip(answer.lines).map(|(name, line)| SaleLineView { name, line });
         let view = SaleView {
             sale,
             receipt: format!("{}-{}", held.log.incarnation.short(), message.receipt),
-            currency: message.currency.clone(),
-            total: message.total,
-            tax: message.tax,
-            lines,
-            tenders: message.tenders.iter().map(tender_view).collect(),
+            currency: answer.currency,
+            subtotal: answer.subtotal,
+            reduction: answer.reduction,
+            fee: answer.fee,
+            cash_rounding,
+            total,
+            tax: answer.tax,
+            lines: lines.collect(),
+            fees: answer.fees,
+            codes: answer.codes,
+            tip: tips,
+            tenders: parts.iter().map(Part::tender_view).collect(),
             state: SaleState::ThisDevice,
             copies: 0,
             recorded_at: held.entry.timestamp,
@@ -136,205 +223,99 @@ impl<S: Store> Engine<S> {
         Ok(Answer::Sale(view))
     }
 
-    /// Prices an order by the own stall's catalog and the market's terms.
-    fn price(&self, order: &SaleOrder, stall: &str) -> Outcome<(payload::Sale, Vec<SaleLineView>)> {
-        if order.lines.is_empty() || order.lines.len() > LINES_MAX {
-            return Err(invalid(format!("lines: there must be 1 to {LINES_MAX}")));
-        }
-        for (field, text) in [("operator", &order.operator), ("note", &order.note)] {
-            if text.len() > TEXT_MAX {
-                return Err(invalid(format!("{field}: longer than {TEXT_MAX} bytes")));
-            }
-        }
-        let policy = self.views.policy();
-        let currency = self.views.market().map(|market| market.currency.clone()).unwrap_or_default();
+    /// What the catalog calls the products of a quote.
+    fn names(&self, stall: &str, answer: &QuoteAnswer) -> Vec<String> {
         let catalog = self.views.catalog().stall(stall);
-        let catalog_version = catalog.map(|catalog| catalog.version().to_vec()).unwrap_or_default();
-        let policy_version = self.views.policy_version();
-        let mut message = payload::Sale { currency, catalog_version, policy_version, ..payload::Sale::default() };
-        let mut views = Vec::with_capacity(order.lines.len());
-        for (index, line) in order.lines.iter().enumerate() {
-            let Some(product) = catalog.and_then(|catalog| catalog.get(&line.sku)) else {
-                return Err(Failure::new(
-                    FailureCode::ENotFound,
-                    format!("lines[{index}].sku: `{}` is not in this stall's catalog", line.sku),
-                ));
-            };
-            let priced = price_line(index, line, &product, &policy)?;
-            let add =
-                |sum: u64, amount: u64| sum.checked_add(amount).ok_or(money::MoneyError::Range).map_err(amount_error);
-            message.subtotal = add(message.subtotal, priced.gross)?;
-            message.total = add(message.total, priced.total)?;
-            for tax in &priced.taxes {
-                message.tax = add(message.tax, tax.amount)?;
-            }
-            views.push(SaleLineView {
-                sku: priced.sku.clone(),
-                name: priced.name.clone(),
-                quantity: priced.quantity.clone(),
-                unit_price: priced.unit_price,
-                total: priced.total,
-            });
-            message.lines.push(priced);
-        }
-        if !is_in_range(&message) {
-            return Err(amount_error(money::MoneyError::Range));
-        }
-        Ok((message, views))
+        let product = |line: &LineAnswer| catalog.and_then(|catalog| catalog.get(&line.sku));
+        answer.lines.iter().map(|line| product(line).map(|product| product.name).unwrap_or_default()).collect()
     }
+}
 
-    fn tenders(&self, order: &SaleOrder, total: u64) -> Outcome<Vec<payload::Tender>> {
-        if order.tenders.is_empty() || order.tenders.len() > TENDERS_MAX {
-            return Err(invalid(format!("tenders: there must be 1 to {TENDERS_MAX}")));
+/// What must hold of an order whatever the stall sells.
+fn check_order(order: &SaleOrder) -> Outcome<()> {
+    if order.idempotency_key.is_empty() || order.idempotency_key.len() > KEY_MAX {
+        return Err(invalid(format!("idempotency_key must have 1 to {KEY_MAX} bytes")));
+    }
+    if order.lines.is_empty() || order.lines.len() > LINES_MAX {
+        return Err(invalid(format!("lines: there must be 1 to {LINES_MAX}")));
+    }
+    if order.tenders.len() > TENDERS_MAX {
+        return Err(invalid(format!("tenders: there must be 1 to {TENDERS_MAX}")));
+    }
+    check_codes(&order.codes)?;
+    for (field, text) in [("operator", &order.operator), ("note", &order.note)] {
+        if text.len() > TEXT_MAX {
+            return Err(invalid(format!("{field}: longer than {TEXT_MAX} bytes")));
         }
-        let policy = self.views.policy();
-        let mut tenders = Vec::with_capacity(order.tenders.len());
-        let mut sum = 0_u64;
-        for (index, tender) in order.tenders.iter().enumerate() {
-            let amount = match tender.amount {
-                Some(amount) => amount,
-                None if order.tenders.len() == 1 => total,
-                None => return Err(invalid(format!("tenders[{index}].amount: needed where there are several"))),
-            };
-            sum = sum.checked_add(amount).ok_or_else(|| amount_error(money::MoneyError::Range))?;
-            let mut message = payload::Tender { amount, ..payload::Tender::default() };
-            match tender.kind {
-                TenderKind::Cash => {
-                    message.kind = 1;
-                    message.given = tender.given.unwrap_or(amount);
-                    if message.given < amount {
-                        return Err(invalid(format!("tenders[{index}].given: less than the amount")));
-                    }
-                }
-                TenderKind::Card => {
-                    check_token(index, &tender.token)?;
-                    if policy.card_floor_limit > 0 && amount > policy.card_floor_limit {
-                        return Err(Failure::new(
-                            FailureCode::EScope,
-                            format!(
-                                "tenders[{index}]: {amount} is above the market's limit of {} for card payments that \
-                                 are taken without an uplink",
-                                policy.card_floor_limit
-                            ),
-                        ));
-                    }
-                    message.kind = 2;
-                    message.authorised = 2;
-                    message.token = tender.token.clone();
-                }
-            }
-            tenders.push(message);
-        }
-        if sum != total {
-            return Err(invalid(format!("tenders: they sum to {sum}, the sale's total is {total}")));
-        }
-        Ok(tenders)
+    }
+    Ok(())
+}
+
+/// Codes are kept with the sale: what somebody typed from a card is none.
+pub(super) fn check_codes(codes: &[String]) -> Outcome<()> {
+    if codes.len() > CODES_MAX || codes.iter().any(|code| code.len() > KEY_MAX) {
+        return Err(invalid(format!("codes: there may be up to {CODES_MAX}, of up to {KEY_MAX} bytes each")));
+    }
+    match codes.iter().position(|code| card_data::looks_like_card(code)) {
+        Some(place) => Err(invalid(format!("codes[{place}]: this looks like a card number, which is no code"))),
+        None => Ok(()),
+    }
+}
+
+/// What a quote says, as a sale's entry has it, with the names of its lines.
+fn sale_of(priced: &Priced, names: &[String], entry: impl Fn(&str) -> Vec<u8>) -> payload::Sale {
+    let taxes = |taxes: &[TaxAnswer]| -> Vec<payload::SaleTax> {
+        let tax = |tax: &TaxAnswer| payload::SaleTax {
+            name: tax.name.to_string(),
+            rate: tax.rate.to_string(),
+            base: tax.base,
+            amount: tax.amount,
+        };
+        taxes.iter().map(tax).collect()
+    };
+    let reduction = |reduction: &ReductionAnswer| payload::SaleReduction {
+        promotion: reduction.promotion.to_string(),
+        name: reduction.name.to_string(),
+        amount: reduction.amount,
+        why: reduction.why.clone(),
+        entry: entry(&reduction.promotion),
+    };
+    let answer = &priced.answer;
+    let lines = answer.lines.iter().zip(names).map(|(line, name)| payload::SaleLine {
+        sku: line.sku.to_string(),
+        name: name.clone(),
+        quantity: line.quantity.clone(),
+        unit_price: line.unit_price,
+        gross: line.gross,
+        reductions: line.reductions.iter().map(reduction).collect(),
+        net: line.net,
+        taxes: taxes(&line.taxes),
+        total: line.total,
+    });
+    let fees = answer.fees.iter().map(|fee| payload::SaleFee {
+        promotion: fee.promotion.to_string(),
+        name: fee.name.to_string(),
+        amount: fee.amount,
+        taxes: taxes(&fee.taxes),
+        total: fee.total,
+    });
+    payload::Sale {
+        currency: answer.currency.clone(),
+        lines: lines.collect(),
+        fees: fees.collect(),
+        subtotal: answer.subtotal,
+        reduction: answer.reduction,
+        fee: answer.fee,
+        tax: answer.tax,
+        catalog_version: priced.basis.catalog.to_vec(),
+        promotions_version: priced.basis.promotions.clone(),
+        conditions_version: priced.in_force.version.clone(),
+        policy_version: priced.basis.policy.clone(),
+        ..payload::Sale::default()
     }
 }
 
 fn order_hash(order: &SaleOrder) -> String {
     let bytes = serde_json::to_vec(order).unwrap_or_default();
     Hasher::new(Domain::SaleId).bytes(&bytes).finish().to_string()
-}
-
-fn tender_view(tender: &payload::Tender) -> TenderView {
-    TenderView {
-        kind: if tender.kind == 1 { TenderKind::Cash } else { TenderKind::Card },
-        amount: tender.amount,
-        authorised: match tender.authorised {
-            1 => "online",
-            2 => "offline",
-            _ => "none",
-        }
-        .into(),
-        change: tender.given.saturating_sub(tender.amount),
-    }
-}
-
-fn price_line(
-    index: usize,
-    line: &OrderLine,
-    product: &Product,
-    policy: &payload::Policy,
-) -> Outcome<payload::SaleLine> {
-    let quantity =
-        money::decimal(&line.quantity).map_err(|error| invalid(format!("lines[{index}].quantity: {error}")))?;
-    if quantity.is_zero() {
-        return Err(invalid(format!("lines[{index}].quantity: zero")));
-    }
-    if product.unit == 0 && quantity.fract() != Decimal::ZERO {
-        return Err(invalid(format!("lines[{index}].quantity: `{}` is sold by the piece", product.sku)));
-    }
-    let unit_price = line.price.unwrap_or(product.price);
-    let gross = money::extend(unit_price, quantity).map_err(amount_error)?;
-    let mut taxes = Vec::with_capacity(product.taxes.len());
-    let range = || amount_error(money::MoneyError::Range);
-    let mut added = 0_u64;
-    for name in &product.taxes {
-        let rate = policy.tax_rates.iter().find(|rate| rate.name == *name).ok_or_else(|| {
-            Failure::new(
-                FailureCode::ENotFound,
-                format!("lines[{index}]: the market has no tax rate `{name}`: set it in the policy"),
-            )
-        })?;
-        let percent = money::decimal(&rate.rate).map_err(amount_error)?;
-        let (base, amount) = if policy.prices_include_tax {
-            let whole = Decimal::ONE_HUNDRED.checked_add(percent);
-            let share = Decimal::from(gross).checked_mul(percent).zip(whole);
-            let share = share.and_then(|(share, whole)| share.checked_div(whole)).ok_or_else(range)?;
-            let amount = money::round(share).map_err(amount_error)?;
-            (gross.checked_sub(amount).ok_or_else(range)?, amount)
-        } else {
-            let amount = money::percentage(gross, percent).map_err(amount_error)?;
-            added = added.checked_add(amount).ok_or_else(range)?;
-            (gross, amount)
-        };
-        taxes.push(payload::SaleTax { name: name.clone(), rate: rate.rate.clone(), base, amount });
-    }
-    let total = gross.checked_add(added).ok_or_else(range)?;
-    Ok(payload::SaleLine {
-        sku: product.sku.clone(),
-        name: product.name.clone(),
-        quantity: line.quantity.clone(),
-        unit_price,
-        gross,
-        reductions: Vec::new(),
-        net: gross,
-        taxes,
-        total,
-    })
-}
-
-/// A reader's token is opaque; a card number never enters the system.
-fn check_token(index: usize, token: &str) -> Outcome<()> {
-    if token.is_empty() || token.len() > 200 || token.chars().any(char::is_control) {
-        return Err(invalid(format!("tenders[{index}].token: the card reader's token is needed")));
-    }
-    let digits: Vec<u32> = token
-        .chars()
-        .filter(|character| !matches!(character, ' ' | '-'))
-        .filter_map(|character| character.to_digit(10))
-        .collect();
-    let all_digits = token.chars().all(|character| character.is_ascii_digit() || matches!(character, ' ' | '-'));
-    if all_digits && (12..=19).contains(&digits.len()) && luhn(&digits) {
-        return Err(invalid(format!(
-            "tenders[{index}].token: this looks like a card number, which must never be sent here; send the reader's token"
-        )));
-    }
-    Ok(())
-}
-
-/// ISO/IEC 7812-1 annex B.
-fn luhn(digits: &[u32]) -> bool {
-    let sum: u32 = digits
-        .iter()
-        .rev()
-        .enumerate()
-        .map(|(index, digit)| match (index % 2, digit * 2) {
-            (0, _) => *digit,
-            (_, double) if double > 9 => double - 9,
-            (_, double) => double,
-        })
-        .sum();
-    sum.is_multiple_of(10)
 }

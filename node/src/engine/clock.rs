@@ -16,6 +16,8 @@ const COMPLAIN_FROM: u64 = 5 * 60_000;
 pub(crate) struct TrustedClock {
     /// A trusted time and the monotonic moment at which it was so.
     anchor: Option<(u64, u64)>,
+    /// The same by checkpoints alone that came since the start: the anchor may be what a wrong wall clock said then.
+    told: Option<(u64, u64)>,
     /// What was kept last for the next start.
     kept: u64,
 }
@@ -26,11 +28,14 @@ impl TrustedClock {
     pub(crate) fn start(floor: u64, now: Now) -> Self {
         let latest = floor.saturating_add(FORWARD_MAX);
         let anchor = (floor > 0).then(|| (now.wall_ms.clamp(floor, latest), now.monotonic_ms));
-        TrustedClock { anchor, kept: floor }
+        TrustedClock { anchor, told: None, kept: floor }
     }
 
     /// A hub's checkpoint says that it is at least `time`.
     pub(crate) fn witness(&mut self, time: u64, now: Now) {
+        if self.told.is_none_or(|told| time > since(told, now)) {
+            self.told = Some((time, now.monotonic_ms));
+        }
         if self.anchor.is_none() || time > self.time(now) {
             self.anchor = Some((time, now.monotonic_ms));
         }
@@ -42,8 +47,7 @@ impl TrustedClock {
             return now.wall_ms;
         }
         match self.anchor {
-            // A hub may say anything; it must not be able to stop every node of its market by a number.
-            Some((time, at)) => time.saturating_add(now.monotonic_ms.saturating_sub(at)),
+            Some(anchor) => since(anchor, now),
             None => now.wall_ms,
         }
     }
@@ -62,6 +66,15 @@ impl TrustedClock {
     pub(crate) fn complaint(&self, now: Now) -> Option<String> {
         self.anchor?;
         let time = self.time(now);
+        let told = self.told.map_or(time, |told| since(told, now));
+        let lead = time.saturating_sub(told);
+        if lead >= COMPLAIN_FROM && now.wall_ms.abs_diff(told) < COMPLAIN_FROM {
+            return Some(format!(
+                "this device was started while its clock was {} ahead, and a device's time never runs back: for so long \
+                 it may take certificates for expired, and grant and publish nothing. Its clock has been put right: leave it",
+                rough(lead)
+            ));
+        }
         let off = now.wall_ms.abs_diff(time);
         (off >= COMPLAIN_FROM).then(|| {
             let side = if now.wall_ms > time { "ahead of" } else { "behind" };
@@ -74,6 +87,11 @@ impl TrustedClock {
     pub(crate) fn is_anchored(&self) -> bool {
         self.anchor.is_some()
     }
+}
+
+/// The time that an anchor gives now. A hub may say anything; it must not be able to stop every node by a number.
+fn since((time, at): (u64, u64), now: Now) -> u64 {
+    time.saturating_add(now.monotonic_ms.saturating_sub(at))
 }
 
 /// A span in the largest unit of which it has two.
@@ -105,6 +123,20 @@ mod tests {
             let complaint = clock.complaint(at(0, wall)).unwrap();
             assert!(complaint.contains(expected), "{complaint}");
         }
+    }
+
+    #[test]
+    fn who_was_started_with_a_wrong_clock_and_has_put_it_right_isnt_told_to_set_it() {
+        let market = 1_700_000_000_000;
+        let days = 86_400_000;
+        let mut clock = TrustedClock::start(market, at(0, market + 4 * days));
+        clock.witness(market, at(1_000, 0));
+        let complaint = clock.complaint(at(2_000, market + 1_000)).unwrap();
+        assert!(complaint.contains("was 4 days ahead") && !complaint.contains("set the clock"), "{complaint}");
+        // With a clock that is off still, it is.
+        assert!(clock.complaint(at(2_000, market - days)).unwrap().contains("set the clock"));
+        clock.witness(market + 5 * days, at(3_000, 0));
+        assert_eq!(clock.complaint(at(3_000, market + 5 * days)), None);
     }
 
     fn at(monotonic_ms: u64, wall_ms: u64) -> Now {

@@ -236,7 +236,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     }
     check_disclosures(&logs, &overlay, &contents.secrets)?;
     let ancestry = HeldAncestry { logs: &logs, overlay: &overlay };
-    let rates = views.fee_rates();
+    let terms = views.settlement_terms();
     let mut facts = Vec::new();
     let mut sales = Vec::new();
     for (name, record) in logs.on_lane(Lane::SALES) {
@@ -253,7 +253,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
                         total: sale.total,
                     });
                 }
-                facts.push(judge(&views, &ancestry, &rates, held, sale, connected));
+                facts.push(judge(&views, &ancestry, &terms, held, sale, connected));
             }
         }
     }

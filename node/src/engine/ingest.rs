@@ -150,12 +150,16 @@ impl<S: Store> Engine<S> {
         let mut catalog = false;
         let mut joining = false;
         for held in new {
+            if planted::is_on(Bug::BehindView) && held.entry.kind == Kind::PRODUCTS && held.sequence > 2 {
+                continue;
+            }
             self.views.insert(held);
             catalog |= held.entry.kind == Kind::PRODUCTS;
             joining |= matches!(held.entry.kind, Kind::JOIN_REQUEST | Kind::JOIN_CHALLENGE | Kind::JOIN_REFUSAL);
             if matches!(held.entry.kind, Kind::FORK_PROOF | Kind::FORK_RESTATED)
                 && let Some(bytes) = held.entry.payload.bytes(Part::Public)
                 && let Ok(proof) = ForkProof::from_payload(bytes)
+                && self.market.is_some_and(|market| proof.verify(&market.id).is_ok())
             {
                 self.take_proof(proof, bytes.to_vec());
             }

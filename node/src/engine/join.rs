@@ -347,12 +347,13 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// The caller's move, once both know that they mean the same market.
+    /// The caller's move, once both know that they mean the same market. A callee that sees a member in this device has
+    /// greeted it before it answered; any other needs the proof, also where the caller knows whom it called.
     fn after_hello(&mut self, link: LinkId) {
-        let session = self.links.get(&link).is_some_and(|state| state.session);
+        let greeted = self.links.get(&link).is_some_and(|state| state.greeted);
         if !self.is_member() {
             self.send_asks();
-        } else if !session {
+        } else if !greeted {
             self.send_proof(link, self.device.id());
         }
     }
@@ -446,8 +447,23 @@ impl<S: Store> Engine<S> {
             self.refresh();
         }
         let Some(state) = self.links.get(&link) else { return };
-        if pages.complete && self.is_member() && !self.views.membership.is_known(&state.peer) {
+        if !pages.complete {
+            return;
+        }
+        if !self.is_member() {
+            // Shown to be a member, and none by these pages alone: whoever let it in has forked since, say, and only the
+            // hub's checkpoints tell that its certificate came before. They come by replication.
+            if self.views.membership.is_known(&state.peer) {
+                self.open_session(link);
+            }
+            return;
+        }
+        if !self.views.membership.is_known(&state.peer) {
             self.close_link(link, "E_CERT: its pages don't make it a member".into());
+        } else if !state.greeted {
+            // Known from before, perhaps by a link that ended before this device's own proof was through: a peer that
+            // sees a member here has greeted.
+            self.send_proof(link, self.device.id());
         }
     }
 

@@ -17,6 +17,8 @@ use super::{
     EngineError, Failure, FailureCode, Identity, META_DEVICE, META_EPOCH, META_FENCE, META_ROOT, META_WAITING, Now,
     PolicyView,
 };
+use crate::quote::files::{CatalogFile, Number, TaxRateFile, TaxRounding};
+use crate::quote::{Catalog, Problem, ProblemCode, Source};
 use crate::store::{Store, Table};
 
 /// A market to be made.
@@ -75,6 +77,9 @@ pub fn create_market<S: Store>(
     first.certify(&order.hub_name, order.valid_ms)?;
     first.publish_opening_key(recovery_public, seed)?;
     first.by_hub(Kind::POLICY, payload::encode(&policy))?;
+    let fingerprint_key = blake3::derive_key("stallmesh 1 first fingerprint key", &seed).to_vec();
+    let rules = payload::CheckoutRules { fingerprint_key, ..payload::CheckoutRules::default() };
+    first.by_hub(Kind::CHECKOUT_RULES, payload::encode(&rules))?;
     first.commit()
 }
 
@@ -231,21 +236,55 @@ pub(crate) fn read_policy(view: &PolicyView, replaces: Vec<Vec<u8>>) -> Result<p
     if !view.fee_rate.is_empty() {
         percent("fee_rate", &view.fee_rate)?;
     }
-    for (name, rate) in &view.tax_rates {
-        percent(&format!("tax rate `{name}`"), rate)?;
-    }
-    Ok(payload::Policy {
+    let rates = view.tax_rates.0.iter();
+    let policy = payload::Policy {
         replaces,
         fee_rate: view.fee_rate.clone(),
         prices_include_tax: view.prices_include_tax,
-        tax_rates: view
-            .tax_rates
-            .iter()
-            .map(|(name, rate)| payload::TaxRate { name: name.clone(), rate: rate.clone() })
+        tax_rates: rates
+            .map(|(name, rate)| payload::TaxRate {
+                name: name.clone(),
+                rate: rate.rate.to_string(),
+                on: rate.on.clone(),
+            })
             .collect(),
         carriers: view.carriers,
         card_floor_limit: view.card_floor_limit,
-        cash_rounding: 0,
+        cash_rounding: view.cash_rounding,
+        tax_rounding: u32::from(view.tax_rounding == TaxRounding::Total),
+        time_zone: view.time_zone.clone(),
+    };
+    // What no quote could be worked out by is no policy.
+    check_policy(&policy).map_err(|problem| invalid(format!("{}: {}", problem.field, problem.detail)))?;
+    Ok(policy)
+}
+
+/// Whether quotes can be worked out by a policy.
+pub(super) fn check_policy(policy: &payload::Policy) -> Result<(), Problem> {
+    Catalog::new(&terms(policy, "EUR")?).map(drop)
+}
+
+/// A policy as the head of a quote's catalog, without products.
+pub(super) fn terms(policy: &payload::Policy, currency: &str) -> Result<CatalogFile, Problem> {
+    let rates = policy.tax_rates.iter().map(|rate| {
+        let number = Number::parse(&rate.rate).ok_or_else(|| Problem {
+            code: ProblemCode::Invalid,
+            source_file: Source::Catalog,
+            field: format!("tax_rates.{}", rate.name),
+            line: None,
+            detail: format!("`{}` is no decimal number", rate.rate),
+        })?;
+        Ok((rate.name.clone(), TaxRateFile { rate: number, on: rate.on.clone() }))
+    });
+    Ok(CatalogFile {
+        currency: currency.to_owned(),
+        prices_include_tax: policy.prices_include_tax,
+        tax_rates: rates.collect::<Result<_, Problem>>()?,
+        tax_rounding: if policy.tax_rounding == 0 { TaxRounding::Line } else { TaxRounding::Total },
+        cash_rounding: policy.cash_rounding.max(1),
+        time_zone: if policy.time_zone.is_empty() { "UTC".to_owned() } else { policy.time_zone.clone() },
+        products: Vec::new(),
+        x: None,
     })
 }
 

@@ -19,15 +19,19 @@
 //! | `links`, `join`, `gate`, `peers` | who may talk to us, who gets in, who gets how much, whom to dial |
 //! | `ways`, `custody` | who carries whose sealed sales, and what the hub has acknowledged |
 //! | `erasure` | what is said about a person goes |
-//! | `checkout`, `sales` | recording a sale; how safe each is |
+//! | `pricing`, `promotions`, `conditions` | what a basket costs here and now |
+//! | `baskets`, `tenders`, `checkout`, `sales` | open baskets, parts of payments, recording a sale; how safe each is |
+//! | `signals`, `judgement` | what is said about cards, devices and people; whether a payment is taken, asked about or declined |
 //! | `hub` | admitting, renewing, checkpoints, settling, opening keys, taking a burned hub's place; statements and read keys at a stall |
 //! | `answers`, `explain`, `export` | what people ask |
 
 mod answers;
 mod author;
+mod baskets;
 mod catalog;
 mod checkout;
 mod clock;
+mod conditions;
 mod custody;
 mod erasure;
 mod explain;
@@ -37,14 +41,22 @@ mod hub;
 mod incarnations;
 mod ingest;
 mod join;
+mod judgement;
 mod links;
 mod logs;
 mod market;
+mod once;
 mod overlay;
 mod peers;
 mod policies;
+mod pricing;
+mod promotions;
+mod publishing;
 mod request;
 mod sales;
+mod show;
+mod signals;
+mod tenders;
 mod views;
 mod ways;
 
@@ -67,11 +79,13 @@ pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
 use self::hub::{Books, OpeningKeys, Recovery, Renewals};
 use self::join::Joining;
 pub(crate) use self::join::hello_tag;
+use self::judgement::Judge;
 use self::links::Link;
 use self::logs::{HeldAncestry, Logs};
 pub use self::market::{CreateError, MarketOrder, RecoveryOrder, create_market, recover_market};
 use self::overlay::Overlay;
 use self::peers::PeerBook;
+use self::pricing::Pricing;
 pub use self::request::*;
 use self::sales::SalesBook;
 use self::views::Views;
@@ -90,6 +104,10 @@ pub struct Now {
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "an input is moved once, and what people ask is rare beside what links bring"
+)]
 pub enum Input {
     /// On a link.
     Link(LinkEvent),
@@ -142,6 +160,8 @@ pub struct Settings {
     pub checkpoint_every_ms: u64,
     /// How many links to hold in the market.
     pub degree: usize,
+    /// Every sale is a rehearsal, whatever whoever records it says.
+    pub rehearsal: bool,
 }
 
 impl Default for Settings {
@@ -156,6 +176,7 @@ impl Default for Settings {
             beyond_line_bytes_max: custody::BEYOND_LINE_BYTES_MAX,
             checkpoint_every_ms: 2_000,
             degree: 6,
+            rehearsal: false,
         }
     }
 }
@@ -243,6 +264,9 @@ pub struct Engine<S> {
     /// Day keys of sealed logs that this node can open, by (log, key entry's sequence).
     day_keys: BTreeMap<(LogName, u64, Hash), DayKey>,
     sales: SalesBook,
+    onces: once::Onces,
+    pricing: Pricing,
+    judge: Judge,
     books: Books,
     receipts: u64,
     uplink_enabled: bool,
@@ -300,6 +324,8 @@ const META_WAITING: &[u8] = b"waiting";
 const META_RESTORED: &[u8] = b"restored";
 /// Addresses of hubs, one a line.
 const META_HUBS: &[u8] = b"hubs";
+/// What this device narrows the market's limits for cards by, as JSON.
+const META_NARROWED: &[u8] = b"narrowed";
 
 impl<S: Store> Engine<S> {
     /// Opens a node: a new incarnation of its device. `seed` must be 32 fresh random bytes.
@@ -372,6 +398,9 @@ impl<S: Store> Engine<S> {
             renewals: Renewals::default(),
             day_keys: BTreeMap::new(),
             sales: SalesBook::default(),
+            onces: once::Onces::default(),
+            pricing: Pricing::default(),
+            judge: Judge::default(),
             books: Books::default(),
             receipts: 0,
             battery: 0,
@@ -405,7 +434,10 @@ impl<S: Store> Engine<S> {
         if let Some(invite) = engine.overlay.get(Table::Meta, META_INVITE)? {
             engine.resume_joining(&invite);
         }
+        engine.load_judge()?;
+        engine.load_exposure()?;
         engine.load_sales()?;
+        engine.load_onces()?;
         engine.tick();
         Ok(engine)
     }

@@ -8,6 +8,7 @@
 //!         "t" ‖ time u64 ‖ number u64   sale id: the order in which they are listed
 //!         "o" ‖ sale id              author 32 ‖ incarnation 16 ‖ sequence u64 ‖ hash 32, until it is settled
 //!         "n"                        how many were recorded
+//!         "u" ‖ promotion id         how many of them it acted in, u64
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::membership::Position;
+use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogName, SaleId};
 
 use super::{Engine, Notice, SaleState, SaleView, SalesCount};
@@ -127,9 +129,16 @@ pub(crate) struct SalesBook {
     /// The hub has these, and no settlement posts them yet.
     at_hub: OpenSales,
     settled: Settled,
+    /// In how many sales each promotion acted.
+    used: BTreeMap<String, u64>,
 }
 
 impl SalesBook {
+    /// In how many sales of this device each promotion acted.
+    pub(crate) fn promotions_used(&self) -> &BTreeMap<String, u64> {
+        &self.used
+    }
+
     pub(crate) fn counts(&self) -> SalesCount {
         let open = self.waiting.len() + self.at_hub.len();
         SalesCount {
@@ -168,6 +177,14 @@ impl<S: Store> Engine<S> {
                 book.insert((at.log, at.sequence), open);
             }
         }
+        for (key, value) in self.overlay.scan_prefix(Table::Sales, b"u")? {
+            if planted::is_on(Bug::LimitForgotten) {
+                break;
+            }
+            if let (Ok(promotion), Ok(uses)) = (String::from_utf8(key[1..].to_vec()), value.as_slice().try_into()) {
+                self.sales.used.insert(promotion, u64::from_be_bytes(uses));
+            }
+        }
         self.read_statements();
         Ok(())
     }
@@ -193,8 +210,24 @@ impl<S: Store> Engine<S> {
         self.overlay.put(Table::Sales, record.listed_at(), *sale.as_bytes());
         self.overlay.put(Table::Sales, KEY_COUNT, record.number.to_be_bytes());
         self.sales.recorded = record.number;
+        if !record.view.rehearsal {
+            self.count_promotions(&record.view);
+        }
         self.sales.waiting.insert((at.log, at.sequence), OpenSale { sale, hash: at.hash, copies: 0 });
         self.notice(Notice::Sale { sale: sale.to_string(), state: SaleState::ThisDevice, copies: 0 });
+    }
+
+    /// Counts the promotions that acted in a sale, each once.
+    fn count_promotions(&mut self, view: &SaleView) {
+        let reductions = view.lines.iter().flat_map(|line| &line.line.reductions);
+        let of_lines = reductions.map(|reduction| &reduction.promotion);
+        let acted: BTreeSet<_> = of_lines.chain(view.fees.iter().map(|fee| &fee.promotion)).collect();
+        for promotion in acted {
+            let uses = self.sales.used.entry(promotion.to_string()).or_insert(0);
+            *uses += 1;
+            let key = [b"u".as_slice(), promotion.as_bytes()].concat();
+            self.overlay.put(Table::Sales, key, uses.to_be_bytes());
+        }
     }
 
     /// Recorded sales, newest first.
@@ -318,6 +351,7 @@ impl<S: Store> Engine<S> {
                 self.sales.waiting.remove(&place);
                 self.sales.at_hub.remove(&place);
                 self.overlay.delete(Table::Sales, [b"o".as_slice(), open.sale.as_bytes()].concat());
+                self.unexpose_all(open.sale);
             }
             self.notice(Notice::Sale { sale: open.sale.to_string(), state, copies: open.copies });
         }

@@ -2,6 +2,7 @@
 
 mod hubs;
 mod leaves;
+mod signals;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,7 +19,10 @@ use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{DeviceId, Hash, Incarnation, Kind, Lane, LogName, MarketId};
 
 use super::catalog::{Catalog, Judgement};
+use super::conditions::{ConditionBook, InForce};
 use super::logs::Held;
+use super::promotions::{PromotionBook, Share};
+use super::signals::SignalBook;
 
 /// Where a fact stands, and when its author says that it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +122,12 @@ pub(crate) struct Views {
     dirty: bool,
     catalog: Catalog,
     catalog_dirty: bool,
+    promotions: PromotionBook,
+    promotions_dirty: bool,
+    conditions: ConditionBook,
+    checkout_rules: Vec<(Written, payload::CheckoutRules)>,
+    signals: SignalBook,
+    standings_dirty: bool,
 }
 
 impl Views {
@@ -154,6 +164,12 @@ impl Views {
             dirty: false,
             catalog: Catalog::default(),
             catalog_dirty: false,
+            promotions: PromotionBook::default(),
+            promotions_dirty: false,
+            conditions: ConditionBook::default(),
+            checkout_rules: Vec::new(),
+            signals: SignalBook::default(),
+            standings_dirty: false,
         }
     }
 
@@ -210,6 +226,19 @@ impl Views {
             }
             (Lane::CONTROL, Kind::POLICY) => {
                 self.policies.push((written, payload::decode("policy", bytes)?));
+            }
+            (Lane::CONTROL | Lane::CATALOG, Kind::PROMOTIONS) => {
+                self.promotions_dirty = true;
+                self.promotions.insert(written, payload::decode("promotions", bytes)?)?;
+            }
+            (Lane::SIGNAL, Kind::CONDITIONS) => {
+                self.conditions.insert(written, &payload::decode("conditions", bytes)?)?;
+            }
+            (Lane::SIGNAL, Kind::SIGNALS) => {
+                self.signals.insert(written, &payload::decode("signals", bytes)?)?;
+            }
+            (Lane::CONTROL, Kind::CHECKOUT_RULES) => {
+                self.checkout_rules.push((written, payload::decode("checkout rules", bytes)?));
             }
             (Lane::CONTROL, Kind::OPENING_KEY) => {
                 let message: payload::OpeningKey = payload::decode("opening key", bytes)?;
@@ -340,6 +369,8 @@ impl Views {
         self.membership = Membership::build(self.root, &self.facts, &proofs, &self.coverage, &BySequence);
         self.read_restorations();
         self.catalog_dirty |= !planted::is_on(Bug::StaleView);
+        self.promotions_dirty = true;
+        self.standings_dirty = true;
         true
     }
 
@@ -434,18 +465,61 @@ impl Views {
         &self.catalog
     }
 
-    /// Takes in what changed of the products: whoever asks for them pays for it, not whoever brings them.
-    pub(crate) fn refresh_catalog(&mut self) {
-        if !std::mem::take(&mut self.catalog_dirty) {
+    /// Takes in what changed of the products by a time, in milliseconds since 1970: whoever asks for them pays for it,
+    /// not whoever brings them.
+    pub(crate) fn refresh_catalog(&mut self, now: u64) {
+        if !std::mem::take(&mut self.catalog_dirty) && !self.catalog.is_due(now) {
             return;
         }
         let mut catalog = std::mem::take(&mut self.catalog);
-        catalog.refresh(|written| {
+        catalog.refresh(now, |written| {
             let certificate = self.permits(written, Scope::PUBLISH_CATALOG).ok().flatten();
             let stall = certificate.map(|certificate| certificate.stall.clone());
             Judgement { stall, covered: self.rank(written).0 }
         });
         self.catalog = catalog;
+    }
+
+    /// Promotions and fees, as of the last [`Views::refresh_promotions`].
+    pub(crate) fn promotions(&self) -> &PromotionBook {
+        &self.promotions
+    }
+
+    /// As [`Views::refresh_catalog`].
+    pub(crate) fn refresh_promotions(&mut self) {
+        if !std::mem::take(&mut self.promotions_dirty) {
+            return;
+        }
+        let mut promotions = std::mem::take(&mut self.promotions);
+        promotions.refresh(|written| Some((self.gives(written)?, self.rank(written))));
+        self.promotions = promotions;
+    }
+
+    /// Who gives promotions by an entry: `Some(None)` for the market, `None` for nobody.
+    fn gives(&self, written: &Written) -> Option<Option<String>> {
+        if written.at.log.lane == Lane::CONTROL {
+            let is_markets = self.permits(written, Scope::POLICY).is_ok() || planted::is_on(Bug::AnyGiver);
+            return is_markets.then_some(None);
+        }
+        let certificate = self.permits(written, Scope::PUBLISH_CATALOG).ok().flatten()?;
+        (!certificate.stall.is_empty()).then(|| Some(certificate.stall.clone()))
+    }
+
+    /// What the market pays of its promotions, by every entry that has effect.
+    pub(super) fn promotion_shares(&self) -> impl Iterator<Item = Share<'_>> {
+        self.promotions.shares().filter(|share| self.permits(share.written, Scope::POLICY).is_ok())
+    }
+
+    /// What is so at a stall at a time, in milliseconds since 1970.
+    pub(crate) fn conditions(&self, stall: &str, now: u64) -> InForce {
+        self.conditions.at_stall(stall, now, |written| {
+            let at = self.time_of(written);
+            if self.permits(written, Scope::POLICY).is_ok() {
+                return Some((String::new(), at));
+            }
+            let certificate = self.permits(written, Scope::SIGNAL).ok().flatten()?;
+            (!certificate.stall.is_empty()).then(|| (certificate.stall.clone(), at))
+        })
     }
 
     /// Incarnations of a device that lived at the same time without knowing of each other: two copies of one disk.
@@ -455,6 +529,7 @@ impl Views {
 
     /// What was found once stays found, also when a carrier has let go of the entries that show it.
     pub(crate) fn note_clones(&mut self, device: DeviceId, found: (Incarnation, Incarnation)) -> bool {
+        self.standings_dirty = true;
         self.known_clones.insert(device, found).is_none()
     }
 

@@ -9,7 +9,10 @@
 //! | market fee | −0.50 | 5 % of the net 10.00 |
 //! | stall payable | −9.50 | what the stall earned |
 //!
-//! What the organiser pays out is the stall's payable less the cash that the stall holds already.
+//! Where a promotion of the market took 2.00 off and the market bears half of it, `market-promotions` has +1.00 more and the
+//! stall's payable −1.00.
+//!
+//! What the organiser pays out is the stall's payable less what the stall holds already: its cash, and what its own terminals took.
 
 use std::collections::BTreeMap;
 
@@ -21,12 +24,16 @@ use stallmesh_protocol::planted::{self, Bug};
 pub enum Account {
     /// Coins and notes in a stall's drawer.
     CashHeld(String),
+    /// What a stall's own terminal or payment app took.
+    OutsideHeld(String),
     /// Card payments to be captured.
     GatewayClearing,
     /// What is owed to a stall.
     StallPayable(String),
     /// The market's share.
     MarketFee,
+    /// What the market pays of its own promotions.
+    MarketPromotions,
     /// Tax collected, by the rate's name.
     Tax(String),
     /// Cash rounding.
@@ -39,9 +46,11 @@ impl std::fmt::Display for Account {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Account::CashHeld(stall) => write!(formatter, "cash-held:{stall}"),
+            Account::OutsideHeld(stall) => write!(formatter, "outside-held:{stall}"),
             Account::GatewayClearing => formatter.write_str("gateway-clearing"),
             Account::StallPayable(stall) => write!(formatter, "stall-payable:{stall}"),
             Account::MarketFee => formatter.write_str("market-fee"),
+            Account::MarketPromotions => formatter.write_str("market-promotions"),
             Account::Tax(rate) => write!(formatter, "tax:{rate}"),
             Account::Rounding => formatter.write_str("rounding"),
             Account::Suspense(reason) => write!(formatter, "suspense:{reason}"),

@@ -38,6 +38,8 @@ pub struct Fact {
     pub suspended: Option<String>,
     /// The market's share of its net, in percent, by the policy that its author knew; empty for none.
     pub fee_rate: String,
+    /// The market's shares of what its promotions took off, in percent, by their ids, as its author knew them.
+    pub borne: BTreeMap<String, String>,
 }
 
 /// One entry that could be a sale's posting.
@@ -184,7 +186,7 @@ fn amounts(sale: &payload::Sale) -> impl Iterator<Item = u64> {
     });
     let fees = sale.fees.iter().flat_map(move |fee| [fee.amount, fee.total].into_iter().chain(taxes(&fee.taxes)));
     let own = [sale.subtotal, sale.reduction, sale.fee, sale.tax, sale.total, sale.cash_rounding.unsigned_abs()];
-    own.into_iter().chain(lines).chain(fees).chain(sale.tenders.iter().map(|tender| tender.amount))
+    own.into_iter().chain(lines).chain(fees).chain(sale.tenders.iter().flat_map(|tender| [tender.amount, tender.tip]))
 }
 
 /// Whether every amount of a sale is at most [`money::AMOUNT_MAX`].
@@ -221,13 +223,23 @@ fn check(sale: &payload::Sale, currency: &str) -> Result<(), String> {
         if i128::from(line.total) != i128::from(line.net) && i128::from(line.total) != i128::from(line.net) + taxes {
             return Err(format!("line total: it says {}, net is {} and taxes {taxes}", line.total, line.net));
         }
-        if taxes > i128::from(line.total) {
+        // A tax of the worth before a reduction may be more than what is left to be paid, where prices include it.
+        if taxes > i128::from(line.total.max(line.gross)) {
             return Err(format!("taxes of {taxes} on a line of {}", line.total));
         }
     }
     let lines = wide(&mut sale.lines.iter().map(|line| line.total));
     let fees = wide(&mut sale.fees.iter().map(|fee| fee.total));
+    for fee in &sale.fees {
+        let taxes = wide(&mut fee.taxes.iter().map(|tax| tax.amount));
+        if fee.total != fee.amount && i128::from(fee.total) != i128::from(fee.amount) + taxes {
+            return Err(format!("fee total: it says {}, its amount is {} and taxes {taxes}", fee.total, fee.amount));
+        }
+    }
     equal("total", sale.total.into(), lines + fees + i128::from(sale.cash_rounding))?;
+    equal("fee", sale.fee.into(), wide(&mut sale.fees.iter().map(|fee| fee.amount)))?;
+    let reductions = sale.lines.iter().flat_map(|line| &line.reductions);
+    equal("reduction", sale.reduction.into(), wide(&mut reductions.map(|reduction| reduction.amount)))?;
     equal("subtotal", sale.subtotal.into(), wide(&mut sale.lines.iter().map(|line| line.gross)))?;
     let line_taxes = wide(&mut sale.lines.iter().flat_map(|line| line.taxes.iter().map(|tax| tax.amount)));
     let fee_taxes = wide(&mut sale.fees.iter().flat_map(|fee| fee.taxes.iter().map(|tax| tax.amount)));
@@ -256,9 +268,10 @@ fn post(fact: &Fact, sale: &payload::Sale, stall: &str, currency: &str) -> Resul
         let account = match tender.kind {
             1 => Account::CashHeld(stall.to_owned()),
             2 | 3 => Account::GatewayClearing,
+            6 => Account::OutsideHeld(stall.to_owned()),
             kind => return Err(format!("E_UNSUPPORTED: tender kind {kind}")),
         };
-        add(account, tender.amount.into());
+        add(account, i128::from(tender.amount) + i128::from(tender.tip));
     }
     let taxes = sale.lines.iter().flat_map(|line| &line.taxes).chain(sale.fees.iter().flat_map(|fee| &fee.taxes));
     for tax in taxes {
@@ -275,10 +288,36 @@ fn post(fact: &Fact, sale: &payload::Sale, stall: &str, currency: &str) -> Resul
     // What is below zero has no share.
     let fee = i128::from(money::percentage(u64::try_from(net).unwrap_or(0), rate).map_err(|error| error.to_string())?);
     add(Account::MarketFee, -fee);
-    add(Account::StallPayable(stall.to_owned()), fee - net);
+    let borne = borne_by_market(fact, sale)?;
+    add(Account::MarketPromotions, borne);
+    // Tips are the stall's whole: no tax, and no share of the market's.
+    let tips: i128 = sale.tenders.iter().map(|tender| i128::from(tender.tip)).sum();
+    let payable = Account::StallPayable(stall.to_owned());
+    if planted::is_on(Bug::TipLost) {
+        add(payable, fee - net - borne);
+        add(Account::MarketFee, -tips);
+    } else {
+        add(payable, fee - net - borne - tips);
+    }
     let legs = legs.into_iter().map(|(account, amount)| Ok((account, signed(amount)?)));
     let legs = legs.collect::<Result<_, String>>()?;
     posting(&entry_name(&fact.at), currency, legs).map_err(|error| error.to_string())
+}
+
+/// What the market pays of what its promotions took off: of each promotion's sum over all lines, half up.
+fn borne_by_market(fact: &Fact, sale: &payload::Sale) -> Result<i128, String> {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for reduction in sale.lines.iter().flat_map(|line| &line.reductions) {
+        let sum = sums.entry(&reduction.promotion).or_insert(0);
+        *sum = sum.saturating_add(reduction.amount);
+    }
+    let shares = sums.into_iter().filter_map(|(promotion, sum)| Some((sum, fact.borne.get(promotion)?)));
+    let shares = shares.map(|(sum, percent)| {
+        let percent = if planted::is_on(Bug::ShareOfAll) { "100" } else { percent };
+        let percent = money::decimal(percent).map_err(|error| error.to_string())?;
+        money::percentage(sum, percent).map(i128::from).map_err(|error| error.to_string())
+    });
+    shares.sum()
 }
 
 impl Reconciliation {

@@ -24,7 +24,7 @@ pub struct Statement {
     pub sales: usize,
     /// (Account, minor units): the stall's rows of this settlement, summed.
     pub balances: Vec<(String, i64)>,
-    /// What is paid out: payable less cash held. Negative: the stall owes it.
+    /// What is paid out: payable less what the stall holds already: cash, and what own terminals took. Negative: the stall owes it.
     pub payout: i64,
     /// (Entry, reason, minor units): what stands in suspense.
     pub suspense: Vec<(String, String, i64)>,
@@ -70,7 +70,8 @@ impl Statement {
         let balance = |account: String| balances.get(&account).copied().unwrap_or(0);
         let payout = 0_i64
             .saturating_sub(balance(format!("stall-payable:{stall}")))
-            .saturating_sub(balance(format!("cash-held:{stall}")));
+            .saturating_sub(balance(format!("cash-held:{stall}")))
+            .saturating_sub(balance(format!("outside-held:{stall}")));
         let suspense = of_stall
             .iter()
             .filter_map(|(name, (_, outcome))| match outcome {

@@ -168,7 +168,7 @@ fn one_payload(kind: u8, bytes: &[u8]) {
             assert_eq!(payload::encode(&read), bytes);
         }
     }
-    match kind % 19 {
+    match kind % 23 {
         0 => again::<payload::Opening>(bytes),
         1 => again::<payload::LowMark>(bytes),
         2 => again::<payload::DayKey>(bytes),
@@ -187,7 +187,11 @@ fn one_payload(kind: u8, bytes: &[u8]) {
         15 => again::<payload::Closing>(bytes),
         16 => again::<payload::Succession>(bytes),
         17 => again::<payload::Standing>(bytes),
-        _ => again::<payload::Restoration>(bytes),
+        18 => again::<payload::Promotions>(bytes),
+        19 => again::<payload::Conditions>(bytes),
+        20 => again::<payload::Restoration>(bytes),
+        21 => again::<payload::Signals>(bytes),
+        _ => again::<payload::CheckoutRules>(bytes),
     }
     // The one that has a list of its own order in it.
     if let Ok(read) = payload::decode::<payload::Opening>("opening", bytes)

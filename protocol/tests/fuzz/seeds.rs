@@ -65,7 +65,11 @@ fn each_vector_is_a_seed_of_its_decoder() {
         "Closing",
         "Succession",
         "Standing",
+        "Promotions",
+        "Conditions",
         "Restoration",
+        "Signals",
+        "CheckoutRules",
     ];
     for (list, name) in [("accepted", "payload"), ("refused", "refused")] {
         for (number, case) in vectors("payloads")[list].as_array().into_iter().flatten().enumerate() {

@@ -45,6 +45,7 @@ pub(crate) fn sale() -> payload::Sale {
                     name: "Early bird".into(),
                     amount: 400,
                     why: "before ten".into(),
+                    entry: vec![5; 8],
                 }],
                 net: 2_000,
                 taxes: vec![tax(1_667, 333)],
@@ -83,6 +84,9 @@ pub(crate) fn sale() -> payload::Sale {
                 fingerprint: vec![7; 16],
                 authorised: 2,
                 reference: "A1".into(),
+                tip: 150,
+                number: 1,
+                market_bears: true,
                 ..Default::default()
             },
         ],
@@ -148,9 +152,16 @@ fn accepted() -> Vec<Value> {
             payload::Policy {
                 fee_rate: "5".into(),
                 prices_include_tax: true,
-                tax_rates: vec![payload::TaxRate { name: "standard".into(), rate: "20".into() }],
+                tax_rates: vec![payload::TaxRate {
+                    name: "standard".into(),
+                    rate: "20".into(),
+                    on: vec!["sugar".into()],
+                }],
                 carriers: 3,
                 card_floor_limit: 5_000,
+                cash_rounding: 5,
+                tax_rounding: 1,
+                time_zone: "Europe/Paris".into(),
                 ..Default::default()
             }
         ),
@@ -196,6 +207,72 @@ fn accepted() -> Vec<Value> {
             Kind::PRODUCTS,
             "Products",
             payload::Products { products: vec![product], replaces: vec![vec![1; 32], vec![2; 32]] }
+        ),
+        case!(
+            Kind::PROMOTIONS,
+            "Promotions",
+            payload::Promotions {
+                promotions: vec![
+                    payload::Promotion {
+                        id: "RAIN".into(),
+                        terms: r#"{"effect":{"percentage":"10"},"id":"RAIN","name":"Rainy day"}"#.into(),
+                        borne_by_market: "50".into(),
+                        ..Default::default()
+                    },
+                    payload::Promotion { id: "SUN".into(), withdrawn: true, ..Default::default() },
+                ],
+                replaces: vec![vec![1; 32]],
+            }
+        ),
+        case!(
+            Kind::CONDITIONS,
+            "Conditions",
+            payload::Conditions {
+                conditions: vec![payload::Condition {
+                    name: "rain_mm".into(),
+                    value: "3.2".into(),
+                    expires_at: 1_780_000_000_000,
+                }],
+            }
+        ),
+        case!(
+            Kind::SIGNALS,
+            "Signals",
+            payload::Signals {
+                signals: vec![
+                    payload::Signal {
+                        fact: 1,
+                        subject: vec![7; 16],
+                        first: 1_250,
+                        expires_at: 1_780_000_000_000,
+                        ..Default::default()
+                    },
+                    payload::Signal {
+                        fact: 5,
+                        subject: vec![8; 16],
+                        first: -720_000,
+                        expires_at: 1_780_000_000_000,
+                        ..Default::default()
+                    },
+                    payload::Signal {
+                        fact: 8,
+                        subject: vec![7; 16],
+                        expires_at: 1_780_000_000_000,
+                        rule: vec![9; 16],
+                        ..Default::default()
+                    },
+                ],
+            }
+        ),
+        case!(
+            Kind::CHECKOUT_RULES,
+            "CheckoutRules",
+            payload::CheckoutRules {
+                replaces: vec![vec![4; 32]],
+                fraud: r#"{"rules":[]}"#.into(),
+                risk: r#"{"borne_by":"stall"}"#.into(),
+                fingerprint_key: vec![6; 32],
+            }
         ),
         case!(Kind::SALE, "Sale", sale()),
         case!(

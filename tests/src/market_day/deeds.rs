@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
 use stallmesh_node::engine::{
-    Answer, DelegateOrder, FailureCode, OrderLine, OrderTender, PolicyView, Request, SaleOrder, SaleView,
-    SettlementView, TenderKind,
+    Answer, DelegateOrder, FailureCode, OrderTender, PolicyView, Request, SaleOrder, SaleView, SettlementView,
 };
+use stallmesh_node::quote::files::LineFile;
 use stallmesh_node::store::{Direction, Store, Table};
 use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogName};
 
+use super::cards::by_card;
 use super::invariants::{Broken, Invariant};
-use super::plan::Deed;
+use super::plan::{CARDS, Deed};
 use super::truth::{Line, Sold};
 use super::{Day, Later, Rare};
 use crate::simulation::{Key, entry_key, market_order};
@@ -37,6 +39,8 @@ impl Day {
                 let policy = PolicyView { fee_rate: percent.to_string(), ..market_order().policy };
                 self.simulation.ask(0, Request::SetPolicy(policy));
             }
+            Deed::Block { card, blocked } => self.block(*card, *blocked),
+            Deed::Promote { device, percent, borne } => self.promote(*device, *percent, *borne),
             Deed::Revoke { device } => self.revoke(*device),
             Deed::Raise { device } => self.raise(*device),
             Deed::Rotate => self.rotate(),
@@ -55,9 +59,34 @@ impl Day {
         if self.runs(0) {
             let secret = *hash(Domain::Blob, &self.dice.roll().to_be_bytes()).as_bytes();
             self.simulation.nodes[0].identity.opening_secrets.push(secret);
-            if self.simulation.ask(0, Request::RotateOpeningKey { secret }) == Answer::Done {
+            if self.simulation.ask(0, Request::RotateOpeningKey { secret, file: String::new() })
+                == Answer::OpeningKey(String::new())
+            {
                 self.reached.insert(Rare::KeyRotated);
             }
+        }
+    }
+
+    /// Who may not, or has no room for it, is told so.
+    fn promote(&mut self, device: usize, percent: u64, borne: u64) {
+        if !self.runs(device) {
+            return;
+        }
+        let (giver, id) = match device {
+            0 => (String::new(), "MARKET"),
+            _ => (self.truth.devices[device].stall.clone(), "OWN"),
+        };
+        let order = match percent {
+            0 => json!({ "withdraw": [id] }),
+            _ => json!({ "give": [{
+                "id": id, "name": id, "effect": { "percentage": percent.to_string() },
+                "borne_by_market": (device == 0).then(|| borne.to_string()),
+            }] }),
+        };
+        let Ok(order) = serde_json::from_value(order) else { return };
+        self.truth.promotions.entry((giver, id.to_owned())).or_default().insert((percent, borne));
+        if self.simulation.ask(device, Request::PublishPromotions(order)) == Answer::Done {
+            self.reached.insert(Rare::Promotion);
         }
     }
 
@@ -149,16 +178,14 @@ impl Day {
         let card = state.asked.is_multiple_of(3);
         let order = SaleOrder {
             idempotency_key: format!("{device}-{}", state.asked),
-            lines: vec![OrderLine { sku: "P2".into(), quantity: quantity.to_string(), price: None }],
-            tenders: vec![OrderTender {
-                kind: if card { TenderKind::Card } else { TenderKind::Cash },
-                amount: None,
-                token: if card { "tok_visa_4242".into() } else { String::new() },
-                given: None,
+            lines: vec![LineFile::of("P2", quantity)],
+            tenders: vec![if card {
+                by_card((state.asked / 3 + device as u64) % CARDS)
+            } else {
+                OrderTender::default()
             }],
             operator: "Ada".into(),
-            note: String::new(),
-            rehearsal: false,
+            ..SaleOrder::default()
         };
         let orders = &mut self.truth.devices[device].orders;
         orders.push_back(order.clone());
@@ -180,8 +207,29 @@ impl Day {
     }
 
     fn ask_for_sale(&mut self, device: usize, order: SaleOrder, again: bool) -> Result<(), Broken> {
-        match self.simulation.ask(device, Request::RecordSale(order.clone())) {
+        let known = self.known_blocks(device, &order);
+        let asked_at = match self.simulation.ask(device, Request::Status) {
+            Answer::Status(status) => status.time,
+            _ => u64::MAX,
+        };
+        let answer = self.simulation.ask(device, Request::RecordSale(order.clone()));
+        if self.truth.is_honest(device) {
+            self.i16_blocks_are_the_markets(device, &known, asked_at, &answer)?;
+        }
+        match answer {
+            Answer::Failed(failure) if matches!(failure.code, FailureCode::EAsk | FailureCode::EDeclined) => {
+                let Some(insisting) = self.insist(&order, &failure) else {
+                    let what = format!("node {device} asks again: {failure:?}");
+                    return Err(Broken::new(Invariant::KeepsSelling, what));
+                };
+                let orders = &mut self.truth.devices[device].orders;
+                if let Some(known) = orders.iter_mut().find(|known| **known == order) {
+                    known.clone_from(&insisting);
+                }
+                self.ask_for_sale(device, insisting, again)
+            }
             Answer::Sale(sale) => {
+                self.note_card(&order, &sale);
                 self.acknowledged(device, &sale)?;
                 if self.truth.devices[device].revoked {
                     self.reached.insert(Rare::RevokedUnheard);
@@ -211,7 +259,7 @@ impl Day {
                     FailureCode::EUnavailable
                     | FailureCode::EStorageFull
                     | FailureCode::ENotMember
-                    | FailureCode::ENotFound
+                    | FailureCode::EUnknownSku
                     | FailureCode::EScope => Ok(()),
                     _ => Err(Broken::new(Invariant::KeepsSelling, format!("node {device}: {failure:?}"))),
                 }
@@ -225,8 +273,9 @@ impl Day {
             let what = format!("node {device} acknowledged {} and its disk has no such entry", sale.entry);
             return Err(Broken::new(Invariant::NothingLost, what));
         };
-        let mut sold =
-            Sold { device, entry, total: sale.total, tax: sale.tax, at: self.simulation.now, before: BTreeSet::new() };
+        let reductions = self.i15_costs_what_was_given(device, sale)?;
+        let (total, tax, at) = (sale.total, sale.tax, self.simulation.now);
+        let mut sold = Sold { device, entry, total, tax, reductions, at, before: BTreeSet::new() };
         if let Some(known) = self.truth.sales.remove(&sale.sale.to_string()) {
             let lost = known.at < self.truth.devices[device].lost_before;
             if known.entry != entry && !lost && self.truth.is_honest(device) {

@@ -59,6 +59,10 @@ pub enum Invariant {
     Convergence,
     /// I14: two ciphertexts never share a key stream.
     KeyStreams,
+    /// I15: a sale costs what was given at its stall, and adds up.
+    Priced,
+    /// I16, I17: what the market blocks isn't taken and nobody else blocks; what waits to be captured is what was taken.
+    Judged,
     /// A member that runs goes on selling.
     KeepsSelling,
     /// A seed gives the same run each time.
@@ -100,6 +104,8 @@ impl std::fmt::Display for Invariant {
             Invariant::TimeHolds => "I12",
             Invariant::Convergence => "I13",
             Invariant::KeyStreams => "I14",
+            Invariant::Priced => "I15",
+            Invariant::Judged => "I16",
             Invariant::KeepsSelling => "keeps selling",
             Invariant::Deterministic => "deterministic",
             Invariant::NoPanic => "no panic",
@@ -144,6 +150,7 @@ impl Day {
         self.i3_the_ledger_sums_to_zero()?;
         let device = usize::try_from(self.dice.between(0, self.truth.devices.len() as u64 - 1)).unwrap_or(0);
         self.i10_views_are_what_their_entries_say(device)?;
+        self.i17_what_waits_was_taken(device)?;
         self.i11_nobody_talks_without_end(device)?;
         self.i7_strangers_have_no_effect(device)?;
         self.i7_nobody_counts_who_was_not_let_in(device)?;
@@ -326,8 +333,10 @@ impl Day {
         }
         self.i11_files_are_as_large_as_what_they_keep(device)?;
         let Some((mut engine, now)) = self.rebuilt(device) else { return Ok(()) };
-        let catalog = Request::Catalog { stall: None, query: String::new(), limit: usize::MAX };
-        for request in [Request::Members, Request::CatalogCounts, catalog] {
+        let catalog = Request::Catalog { stall: None, query: String::new(), after: None, limit: usize::MAX };
+        let promotions = Request::Promotions { stall: None };
+        let signals = Request::Signals { limit: usize::MAX };
+        for request in [Request::Members, Request::CatalogCounts, catalog, promotions, signals] {
             let cheats = self.cheats();
             let rebuilt = question(&mut engine, now, request.clone()).map(|answer| of_the_disk(answer, &cheats));
             let running = of_the_disk(self.simulation.ask(device, request.clone()), &cheats);
@@ -405,6 +414,14 @@ fn of_the_disk(answer: Answer, cheats: &BTreeSet<DeviceId>) -> Answer {
                 }
             }
             Answer::Members(members)
+        }
+        // What a device has noted itself, and of proofs, is dated by when it did.
+        Answer::Signals(mut signals) => {
+            signals.retain(|signal| ["block", "payment"].into_iter().any(|fact| signal.fact.get(fact).is_some()));
+            signals.sort_by(|one, other| {
+                (&one.subject, one.at, &one.stall).cmp(&(&other.subject, other.at, &other.stall))
+            });
+            Answer::Signals(signals)
         }
         other => other,
     }

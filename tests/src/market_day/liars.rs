@@ -2,6 +2,8 @@
 
 use stallmesh_node::engine::Identity;
 use stallmesh_node::link::{Channel, LinkId, Road};
+use stallmesh_node::quote::canonical;
+use stallmesh_node::quote::files::PromotionFile;
 use stallmesh_node::store::{Direction, Store, Table};
 use stallmesh_protocol::acknowledgement::Acknowledgement;
 use stallmesh_protocol::certificate::{Certificate, Role, Scope, Scopes};
@@ -148,6 +150,7 @@ impl Day {
                 EntryKind::RESTORATION,
                 encode_payload(&payload::Restoration { until: now + 365 * 86_400_000 }),
             ),
+            (now, [0; 8], EntryKind::PROMOTIONS, encode_payload(&everything_for_nothing())),
             (now, [0; 8], EntryKind::CERTIFICATE, vec![0xff; 40]),
             (now, [0; 8], EntryKind(40_000 + u32::try_from(dice.between(0, 99)).unwrap_or(0)), vec![1, 2, 3]),
         ];
@@ -166,6 +169,7 @@ impl Day {
         let lanes = [
             (Lane::CONTROL, said),
             (Lane::CATALOG, vec![(now, [0; 8], EntryKind::PRODUCTS, vec![0xfe; 30])]),
+            (Lane::SIGNAL, vec![(now, [0; 8], EntryKind::SIGNALS, encode_payload(&self.no_card_is_good(now)))]),
             (Lane::CHECKPOINT, vec![(now, [0; 8], EntryKind::CHECKPOINT, checkpoint.to_payload())]),
         ];
         self.truth.devices[liar].dishonest = true;
@@ -187,6 +191,18 @@ impl Day {
             self.simulation.puppet_opens_session(puppet, link, [11; 16]);
             self.simulation.puppet_sends_page(puppet, link, &log, &page, false);
         }
+    }
+
+    /// The word of a stall that every card is blocked: alone it counts at its own till.
+    fn no_card_is_good(&self, now: u64) -> payload::Signals {
+        let blocked = |fingerprint: &String| payload::Signal {
+            fact: 2,
+            subject: hex::decode(fingerprint).unwrap_or_default(),
+            first: 1,
+            expires_at: now + 24 * 3_600_000,
+            ..payload::Signal::default()
+        };
+        payload::Signals { signals: self.truth.cards.values().map(blocked).collect() }
     }
 
     /// Somebody who has the hub's key tells a member of another market day than the hub tells all others.
@@ -289,4 +305,15 @@ fn unproven_fork(victim: DeviceId, dice: &mut Dice) -> Vec<u8> {
 fn body(channel: Channel, frame: &[u8]) -> Option<Body> {
     use prost::Message;
     wire::Frame::decode(frame).ok().filter(|_| channel != Channel::Join)?.body
+}
+
+/// A promotion that only the organiser could give, and that she would not.
+fn everything_for_nothing() -> payload::Promotions {
+    let file = serde_json::json!({
+        "id": "LIE", "name": "Lie", "owner": "market", "effect": { "percentage": "100" }, "borne_by_market": "100",
+    });
+    let terms = serde_json::from_value::<PromotionFile>(file).map(|file| canonical(&file)).unwrap_or_default();
+    let promotion =
+        payload::Promotion { id: "LIE".into(), terms, borne_by_market: "100".into(), ..payload::Promotion::default() };
+    payload::Promotions { promotions: vec![promotion], replaces: Vec::new() }
 }

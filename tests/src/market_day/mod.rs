@@ -4,12 +4,13 @@
 //! | file | what it has |
 //! | --- | --- |
 //! | `plan`, `fault` | what a seed draws: people's deeds, kinds of faults |
-//! | `deeds`, `strikes`, `liars` | how they are carried out |
+//! | `deeds`, `cards`, `strikes`, `liars` | how they are carried out |
 //! | `truth` | what was promised to whom, kept beside the nodes |
 //! | `invariants`, `money`, `honesty` | what must hold of every day, one function each |
 //! | `heal` | the end: faults cease, and within a bound all is where it belongs |
 //! | `shrink` | a smaller day that fails alike |
 
+mod cards;
 mod deeds;
 mod dice;
 mod fault;
@@ -78,13 +79,19 @@ pub enum Rare {
     TwoStories,
     /// The hub's opening key was changed.
     KeyRotated,
+    /// A promotion was given.
+    Promotion,
+    /// A till asked about a payment.
+    AskedAbout,
+    /// A till declined a card that was blocked.
+    CardBlocked,
     /// A hub that burned was replaced, and the new one met the market.
     TakenOver,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Rare; 17] = [
+    pub const ALL: [Rare; 20] = [
         Rare::Died,
         Rare::Wiped,
         Rare::TimedOut,
@@ -101,6 +108,9 @@ impl Rare {
         Rare::RevokedUnheard,
         Rare::TwoStories,
         Rare::KeyRotated,
+        Rare::Promotion,
+        Rare::AskedAbout,
+        Rare::CardBlocked,
         Rare::TakenOver,
     ];
 }

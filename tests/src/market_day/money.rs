@@ -1,8 +1,8 @@
 //! What must hold of the money: whatever was sold counts once, as what its caller was told, and stays so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use stallmesh_node::engine::{Answer, Recomputed, Request, SettlementView, recompute};
+use stallmesh_node::engine::{Answer, Recomputed, Request, SaleView, SettlementView, recompute};
 use stallmesh_node::hub::ledger::Row;
 use stallmesh_node::hub::reconcile::Outcome;
 
@@ -44,6 +44,40 @@ impl Day {
         Ok(())
     }
 
+    /// A sale adds up, and nothing is taken off that nobody gave; what was taken off, by promotion.
+    pub(super) fn i15_costs_what_was_given(
+        &self,
+        device: usize,
+        sale: &SaleView,
+    ) -> Result<BTreeMap<String, u64>, Broken> {
+        let wrong = |what: &str| Broken::new(Invariant::Priced, format!("node {device}: {what}: {sale:?}"));
+        let mut off: BTreeMap<String, u64> = BTreeMap::new();
+        let stall = &self.truth.devices[device].stall;
+        for line in sale.lines.iter().map(|line| &line.line) {
+            let mut left = line.gross;
+            for reduction in &line.reductions {
+                let giver = if &*reduction.promotion == "MARKET" { "" } else { stall };
+                let given = self.truth.promotions.get(&(giver.to_owned(), reduction.promotion.to_string()));
+                let is_given = given.is_some_and(|given| {
+                    given.iter().any(|(percent, _)| percentage(left, *percent) == reduction.amount)
+                });
+                if !is_given {
+                    return Err(wrong("takes off what nobody gave"));
+                }
+                left = left.saturating_sub(reduction.amount);
+                *off.entry(reduction.promotion.to_string()).or_insert(0) += reduction.amount;
+            }
+            if line.net != left {
+                return Err(wrong("a line doesn't add up"));
+            }
+        }
+        let net: u64 = sale.lines.iter().map(|line| line.line.net).sum();
+        if sale.subtotal != net + sale.reduction || sale.reduction != off.values().sum::<u64>() || sale.total != net {
+            return Err(wrong("it doesn't add up"));
+        }
+        Ok(off)
+    }
+
     /// A sale id is posted once, and its rows are what its caller was told.
     fn i2_each_sale_is_posted_once(&self, recomputed: &Recomputed) -> Result<(), Broken> {
         let rows = rows_by_entry(&recomputed.reconciliation.rows);
@@ -61,7 +95,8 @@ impl Day {
             }
             let name = stallmesh_node::hub::reconcile::entry_name(&sale.at);
             let of_entry = rows.get(name.as_str()).map(Vec::as_slice).unwrap_or_default();
-            if known.total == sale.total && !says(known, of_entry) {
+            let given = self.truth.promotions.get(&(String::new(), "MARKET".to_owned()));
+            if known.total == sale.total && !says(known, given, of_entry) {
                 let what = format!("sale {} of {known:?} is posted as {of_entry:?}", sale.sale);
                 return Err(Broken::new(Invariant::PostedOnce, what));
             }
@@ -172,14 +207,29 @@ impl Day {
     }
 }
 
-/// Whether an entry's rows say what its caller was told: the whole was taken, and the tax is owed.
-fn says(sale: &Sold, rows: &[(String, i64)]) -> bool {
+/// Half up.
+fn percentage(amount: u64, percent: u64) -> u64 {
+    (amount * percent + 50) / 100
+}
+
+/// Whether an entry's rows say what its caller was told: the whole was taken, the tax is owed, and the market pays a
+/// share of its promotion that it has ever said.
+fn says(sale: &Sold, given: Option<&BTreeSet<(u64, u64)>>, rows: &[(String, i64)]) -> bool {
     let sum = |of: &[&str]| -> i64 {
         let rows = rows.iter().filter(|(account, _)| of.iter().any(|name| account.starts_with(name)));
         rows.map(|(_, amount)| amount).sum()
     };
     let (taken, tax) = (sum(&["cash-held", "gateway-clearing"]), sum(&["tax"]));
-    (taken, -tax) == (sale.total.cast_signed(), sale.tax.cast_signed())
+    let paid = sum(&["market-promotions"]);
+    let off = sale.reductions.get("MARKET").copied().unwrap_or(0);
+    let pays_its_share = match off {
+        0 => paid == 0,
+        // What a change of shares has not reached yet is settled by what was said before.
+        _ => given.is_some_and(|given| {
+            given.iter().any(|(_, borne)| percentage(off, *borne).cast_signed() == paid) || paid == 0
+        }),
+    };
+    (taken, -tax) == (sale.total.cast_signed(), sale.tax.cast_signed()) && pays_its_share
 }
 
 fn rows_by_entry(rows: &[Row]) -> BTreeMap<&str, Vec<(String, i64)>> {

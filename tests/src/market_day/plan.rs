@@ -8,6 +8,9 @@ use super::fault::{Fault, Kind};
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
+/// So many cards pay on a day: few, so that each is seen at many stalls.
+pub(super) const CARDS: u64 = 12;
+
 /// What people do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed {
@@ -44,6 +47,22 @@ pub enum Deed {
         device: usize,
         /// What its prices end in.
         cents: u64,
+    },
+    /// The organiser, or a stall, gives a promotion: `MARKET` or `OWN`.
+    Promote {
+        /// Where: 0 is the organiser's.
+        device: usize,
+        /// Percent; 0: it is given no longer.
+        percent: u64,
+        /// Percent of it that the market pays.
+        borne: u64,
+    },
+    /// The organiser blocks a card that has paid, or lets it go.
+    Block {
+        /// Which of the day's cards.
+        card: u64,
+        /// Whether it is blocked.
+        blocked: bool,
     },
     /// The organiser changes the market's fee.
     SetFee {
@@ -125,6 +144,8 @@ impl Plan {
             let at = keys.between(30 * MINUTE, span_ms);
             plan.deed(at, Deed::Rotate);
         }
+        plan.promotions(&mut Dice::new(seed, 8));
+        plan.blocks(&mut Dice::new(seed, 9));
         plan.faults(&mut Dice::new(seed, 2));
         // What happens at one time keeps the order in which it was drawn.
         plan.steps.sort_by_key(|step| step.at);
@@ -208,6 +229,30 @@ impl Plan {
                 let later = dice.between(at, self.span_ms);
                 self.deed(later, Deed::Raise { device });
             }
+        }
+    }
+
+    fn promotions(&mut self, dice: &mut Dice) {
+        let joins = self.steps.iter().filter_map(|step| match &step.what {
+            Happening::Deed(Deed::Join { device, stall }) if !stall.is_empty() => Some((*device, step.at)),
+            _ => None,
+        });
+        let mut givers: Vec<(usize, u64)> = joins.filter(|_| dice.chance(30)).collect();
+        givers.push((0, 10 * MINUTE));
+        for (device, from) in givers {
+            for _ in 0..dice.between(1, 4) {
+                let at = dice.between((from + 5 * MINUTE).min(self.span_ms), self.span_ms);
+                let percent = if dice.chance(25) { 0 } else { dice.between(1, 100) };
+                let borne = if device == 0 { dice.between(0, 100) } else { 0 };
+                self.deed(at, Deed::Promote { device, percent, borne });
+            }
+        }
+    }
+
+    fn blocks(&mut self, dice: &mut Dice) {
+        for _ in 0..dice.between(0, 6) {
+            let at = dice.between(HOUR, self.span_ms);
+            self.deed(at, Deed::Block { card: dice.between(0, CARDS - 1), blocked: dice.chance(70) });
         }
     }
 

@@ -17,6 +17,8 @@ pub struct Sold {
     pub total: u64,
     /// Of which tax.
     pub tax: u64,
+    /// What promotions took off, by their ids.
+    pub reductions: BTreeMap<String, u64>,
     /// When.
     pub at: u64,
     /// What the same sale came to when it was asked for before, and what it was recorded as was lost with its disk.
@@ -105,6 +107,12 @@ pub struct Truth {
     pub settled: Vec<Settled>,
     /// Whether the hub has lost one that it had closed and not released: it may come back from a carrier, or not.
     pub settlements_uncertain: bool,
+    /// What was ever given, by giver (empty for the market) and id: percent, and percent of it that the market pays.
+    pub promotions: BTreeMap<(String, String), BTreeSet<(u64, u64)>>,
+    /// Fingerprints of cards, by what the reader calls them.
+    pub cards: BTreeMap<String, String>,
+    /// Fingerprints that the organiser has ever blocked.
+    pub blocked: BTreeSet<String>,
     /// Names of products that nobody may ever see.
     pub forbidden: Vec<String>,
     /// Rows of each entry that a settlement has posted.

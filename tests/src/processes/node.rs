@@ -120,7 +120,10 @@ impl Node {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log_path());
         let log = log.unwrap_or_else(|error| panic!("{}: {error}", self.log_path().display()));
-        let _ = std::fs::remove_file(self.directory.join(SOCKET_FILE));
+        // What an earlier process has left says nothing of this one.
+        for left in [SOCKET_FILE, "api.url"] {
+            let _ = std::fs::remove_file(self.directory.join(left));
+        }
         let child = self.command().arg("run").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log).spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("{}: {error}", self.name)));
     }
@@ -264,18 +267,19 @@ impl Node {
         })
     }
 
-    /// Where its API answers over TCP, and the token.
+    /// Where its API answers over TCP, and the token, once it has said so.
     ///
     /// # Panics
-    /// It doesn't say.
+    /// It never does.
     pub fn tcp(&self) -> (SocketAddr, String) {
-        let url = std::fs::read_to_string(self.directory.join("api.url")).unwrap_or_default();
-        let address = url.trim().strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
-        let token = std::fs::read_to_string(self.directory.join(TOKEN_FILE)).unwrap_or_default();
-        match address.parse() {
-            Ok(address) => (address, token.trim().to_owned()),
-            Err(error) => panic!("{}: api.url says `{url}`: {error}", self.name),
-        }
+        until(&format!("{}: api.url says where it answers", self.name), || {
+            let url = std::fs::read_to_string(self.directory.join("api.url")).map_err(|error| error.to_string())?;
+            let address =
+                url.trim().strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+            let token = std::fs::read_to_string(self.directory.join(TOKEN_FILE)).unwrap_or_default();
+            let address = address.parse().map_err(|error| format!("`{url}`: {error}"))?;
+            Ok((address, token.trim().to_owned()))
+        })
     }
 
     /// Sends a request with a head of the test's own over TCP; `HOST` and `TOKEN` in it are replaced.

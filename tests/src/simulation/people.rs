@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use stallmesh_node::engine::{
-    Answer, ExplainSubject, ExplainView, InviteOrder, MarketOrder, OrderLine, OrderTender, PolicyView, ProductView,
+    Answer, ExplainSubject, ExplainView, FailureCode, InviteOrder, MarketOrder, OrderTender, PolicyView, ProductView,
     Request, SaleOrder, SaleView, SettlementView, TenderKind,
 };
+use stallmesh_node::quote::files::{LineFile, TaxRateFile};
 
 use super::Simulation;
 
@@ -100,19 +101,33 @@ impl Simulation {
         let card = key.len().is_multiple_of(2);
         let tender = OrderTender {
             kind: if card { TenderKind::Card } else { TenderKind::Cash },
-            amount: None,
             token: if card { "tok_visa_4242".into() } else { String::new() },
-            given: None,
+            ..OrderTender::default()
         };
-        let line = OrderLine { sku: "P2".into(), quantity: quantity.to_string(), price: None };
+        let line = LineFile::of("P2", quantity);
         let order = SaleOrder {
             idempotency_key: key.into(),
             lines: vec![line],
             tenders: vec![tender],
             operator: "Ada".into(),
             note: "MARKER-clear-text-note".into(),
-            rehearsal: false,
+            ..SaleOrder::default()
         };
+        self.insist(index, order)
+    }
+
+    /// Asks to record a sale, as people do: whoever is asked says yes, and where no card is taken, it is paid in cash.
+    pub fn insist(&mut self, index: usize, mut order: SaleOrder) -> Answer {
+        let answer = self.ask(index, Request::RecordSale(order.clone()));
+        let Answer::Failed(failure) = &answer else { return answer };
+        match failure.code {
+            FailureCode::EAsk => order.confirmed = failure.reasons.iter().map(|reason| reason.id.clone()).collect(),
+            FailureCode::EDeclined => {
+                let cash = |tender: &OrderTender| OrderTender { amount: tender.amount, ..OrderTender::default() };
+                order.tenders = order.tenders.iter().map(cash).collect();
+            }
+            _ => return answer,
+        }
         self.ask(index, Request::RecordSale(order))
     }
 
@@ -166,9 +181,9 @@ pub fn market_order() -> MarketOrder {
         policy: PolicyView {
             fee_rate: "5".into(),
             prices_include_tax: true,
-            tax_rates: vec![("standard".into(), "20".into())],
+            tax_rates: [("standard".to_owned(), TaxRateFile::of(20))].into_iter().collect(),
             carriers: 3,
-            card_floor_limit: 0,
+            ..PolicyView::default()
         },
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use stallmesh_node::engine::{Answer, DelegateOrder, EntryView, MemberView, ProductView, Request};
+use stallmesh_node::quote::canonical;
 use stallmesh_protocol::DeviceId;
 
 use super::Simulation;
@@ -14,6 +15,8 @@ pub struct Beliefs {
     pub members: Vec<(DeviceId, String, String, Vec<String>, String)>,
     /// The whole catalog.
     pub products: Vec<ProductView>,
+    /// Promotions of the market (an empty name) and of each stall, in their one form.
+    pub promotions: BTreeSet<(String, String)>,
     /// Author, incarnation, lane, sequence and hash of each entry that stands.
     pub standing: BTreeSet<(String, String, String, u64, String)>,
 }
@@ -35,7 +38,7 @@ impl Simulation {
     /// # Panics
     /// It doesn't answer.
     pub fn entries(&mut self, at: usize, author: DeviceId) -> Vec<EntryView> {
-        match self.ask(at, Request::LogShow { author: Some(author), lane: None, limit: 100_000 }) {
+        match self.ask(at, Request::LogShow { author: Some(author), lane: None, before: None, limit: 100_000 }) {
             Answer::Entries(entries) => entries,
             other => panic!("log: {other:?}"),
         }
@@ -46,10 +49,24 @@ impl Simulation {
     /// # Panics
     /// It doesn't answer.
     pub fn products(&mut self, at: usize, stall: Option<&str>) -> Vec<ProductView> {
-        let request = Request::Catalog { stall: stall.map(str::to_owned), query: String::new(), limit: 100_000 };
+        let request =
+            Request::Catalog { stall: stall.map(str::to_owned), query: String::new(), after: None, limit: 100_000 };
         match self.ask(at, request) {
             Answer::Products(products) => products,
             other => panic!("catalog: {other:?}"),
+        }
+    }
+
+    /// Promotions of the market and of a stall, as a node knows them.
+    ///
+    /// # Panics
+    /// It doesn't answer.
+    pub fn promotions(&mut self, at: usize, stall: &str) -> Vec<(String, String)> {
+        match self.ask(at, Request::Promotions { stall: Some(stall.to_owned()) }) {
+            Answer::Promotions(promotions) => {
+                promotions.into_iter().map(|view| (view.stall, canonical(&view.promotion))).collect()
+            }
+            other => panic!("promotions: {other:?}"),
         }
     }
 
@@ -65,7 +82,10 @@ impl Simulation {
                 }
             }
         }
+        let stalls: BTreeSet<&str> = members.iter().map(|member| member.stall.as_str()).collect();
+        let promotions = stalls.into_iter().flat_map(|stall| self.promotions(at, stall)).collect();
         Beliefs {
+            promotions,
             members: members
                 .into_iter()
                 .map(|member| (member.device, member.role, member.stall, member.scopes, member.state))
@@ -134,6 +154,18 @@ impl Simulation {
 }
 
 impl Beliefs {
+    /// The same where nothing expires: a device that was started with a wrong clock goes on from there.
+    pub fn without_expiry(&self) -> Beliefs {
+        let mut beliefs = self.clone();
+        let members = std::mem::take(&mut beliefs.members);
+        let valid = |state: String| if state == "expired" { "valid".to_owned() } else { state };
+        beliefs.members = members
+            .into_iter()
+            .map(|(device, role, stall, scopes, state)| (device, role, stall, scopes, valid(state)))
+            .collect();
+        beliefs
+    }
+
     /// Where they differ from others, in words.
     pub fn differs_from(&self, other: &Beliefs) -> String {
         describe_difference(&[1, 2], &[self.clone(), other.clone()])
@@ -159,6 +191,9 @@ fn describe_difference(nodes: &[usize], beliefs: &[Beliefs]) -> String {
         }
         for entry in first.standing.difference(&other.standing) {
             lines += &format!("node {}, not {node}: stands {entry:?}\n", nodes[0]);
+        }
+        for promotion in other.promotions.symmetric_difference(&first.promotions) {
+            lines += &format!("node {} or {node}, not both: {promotion:?}\n", nodes[0]);
         }
         if first.products != other.products {
             lines += &format!("catalogs of nodes {} and {node} differ\n", nodes[0]);

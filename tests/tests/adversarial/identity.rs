@@ -215,3 +215,54 @@ fn adv_056_after_the_root_has_put_another_hub_in_its_place_the_old_one_has_no_sa
         );
     }
 }
+
+/// What a member's entry says of another is believed no sooner than a peer's word: only a proof that proves it.
+#[test]
+fn a_members_entry_that_proves_no_fork_punishes_nobody() {
+    let mut market = Simulation::market(52, 3);
+    let (liar, witness, victim) = (2, 3, 4);
+    let accused = market.nodes[victim].id();
+    let head = market
+        .status(witness)
+        .heads
+        .into_iter()
+        .find(|head| head.author == accused.to_string() && head.lane == "catalog");
+    let incarnation = hex::decode(head.unwrap().incarnation).unwrap();
+    let lie = |sequence: u64, previous: Vec<u8>| {
+        let branch = |number: u8| payload::ForkBranch {
+            headers: vec![payload::ForkHeader {
+                timestamp: 1,
+                kind: 64,
+                payload_root: vec![number; 32],
+                ..Default::default()
+            }],
+            signature: vec![number; 64],
+        };
+        encode(&payload::ForkProof {
+            author: accused.as_bytes().to_vec(),
+            incarnation: incarnation.clone(),
+            lane: Lane::CATALOG.0,
+            sequence,
+            previous,
+            branches: vec![branch(1), branch(2)],
+        })
+    };
+    let lies =
+        [lie(0, Vec::new()), lie(0, vec![1; 32]), lie(1, Vec::new()), lie(2, vec![1; 32]), lie(u64::MAX, vec![1; 32])];
+    let turncoat = Turncoat::of(&mut market, liar, witness);
+    for (lane, incarnation) in [(Lane::SIGNAL, 50), (Lane::CONTROL, 51)] {
+        for (number, kind) in [Kind::FORK_PROOF, Kind::FORK_RESTATED].into_iter().enumerate() {
+            let said: Vec<_> = lies.iter().map(|bytes| (kind, bytes.clone())).collect();
+            let (log, page) = log_of(&market, &turncoat.key, incarnation + 10 * number as u8, lane, &said);
+            turncoat.hands_on(&mut market, &log, &page);
+        }
+    }
+    market.run_for(20_000);
+    for at in [0, 1, witness, victim] {
+        assert_eq!(state_of(&mut market, at, accused), "valid", "node {at}");
+        assert!(market.status(at).notices.iter().all(|notice| !notice.contains("two histories")), "node {at}");
+        assert_eq!(market.products(at, Some("stall-3")).len(), 3, "node {at}");
+    }
+    market.sell(victim, "an honest sale");
+    market.until("it counts", 60_000, |market| market.settle(true).posted == 1);
+}

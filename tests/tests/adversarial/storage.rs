@@ -87,7 +87,7 @@ fn adv_127_after_a_disk_has_lied_the_store_is_an_error_or_an_earlier_state_and_n
     market.until(
         "it knows the terms",
         60_000,
-        |market| matches!(market.ask(stall, Request::Policy), Answer::Policy(policy) if !policy.tax_rates.is_empty()),
+        |market| matches!(market.ask(stall, Request::Policy), Answer::Policy(policy) if !policy.tax_rates.0.is_empty()),
     );
     market.publish(stall);
     market.sell(stall, "before");

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The cases that the page must list: of what travels, logs, identity, time, peers, and storage.
+/// The cases that the page must list: of what travels, logs, identity, time, quotes, peers,
+/// storage, and files.
 const CASES: &[(&str, &[std::ops::RangeInclusive<u32>])] = &[
     ("A", &[1..=18, 20..=20]),
     ("B", &[21..=28, 30..=39]),
     ("C", &[41..=42, 44..=48, 50..=51, 53..=58, 60..=63, 65..=65]),
     ("D", &[66..=69, 73..=73]),
+    ("E", &[74..=75, 77..=78, 93..=93]),
     ("F", &[100..=101, 103..=110, 112..=119, 121..=121]),
     ("G", &[123..=128, 130..=132, 134..=135, 137..=142]),
+    ("H", &[150..=152, 155..=155]),
 ];
 
 fn root() -> PathBuf {

@@ -118,7 +118,7 @@ impl Running {
 
     /// Hashes of all that it has written.
     pub(crate) fn written(&mut self) -> Vec<String> {
-        match self.ask(Request::LogShow { author: None, lane: None, limit: 10_000 }) {
+        match self.ask(Request::LogShow { author: None, lane: None, before: None, limit: 10_000 }) {
             Answer::Entries(entries) => entries.into_iter().map(|entry| entry.hash).collect(),
             other => panic!("{other:?}"),
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use stallmesh_node::config::Config;
 use stallmesh_node::engine::{ProductView, recompute};
-use stallmesh_node::import::{read_baskets, shopify};
+use stallmesh_node::import::{Exporter, Format, Rules, products, read_baskets, shopify};
 
 targets! {
     product_file(3_000, 4_096) product_file_check;
@@ -24,17 +24,34 @@ targets! {
     };
 }
 
-/// What is taken can be sold: a SKU that is there once, a name that can be printed, a price.
+/// What is taken can be sold: a SKU that is there once, a name that can be printed, a price. And it can be written and read
+/// again.
 fn product_file_check(bytes: &[u8]) {
     for exponent in [0, 2, 3] {
-        let Ok(imported) = shopify(bytes, exponent, Some("standard")) else { continue };
-        let skus: BTreeSet<&str> = imported.products.iter().map(|product| product.sku.as_str()).collect();
-        assert_eq!(skus.len(), imported.products.len(), "a SKU twice");
-        let whole = |product: &ProductView| {
-            !product.sku.is_empty() && !product.name.is_empty() && !product.name.contains(['\n', '\u{202e}', '\0'])
-        };
-        assert!(imported.products.iter().all(whole), "{:?}", imported.products);
+        if let Ok(imported) = shopify(bytes, exponent, Some("standard")) {
+            can_be_sold(&imported.products);
+        }
+        let rules = Rules { exponent, tax: Some("standard".into()), location: None };
+        let read =
+            |file: &[u8]| products(std::io::Cursor::new(file.to_vec()), &rules).and_then(|checked| checked.all());
+        let Ok(imported) = read(bytes) else { continue };
+        can_be_sold(&imported.products);
+        for format in [Format::Shopify, Format::Square] {
+            let mut exporter = Exporter::new(Vec::new(), format, exponent, "Stall").unwrap();
+            imported.products.iter().for_each(|product| exporter.write(product).unwrap());
+            let again = read(&exporter.finish().unwrap()).unwrap_or_else(|error| panic!("{format}: {error}"));
+            assert_eq!(again.products, imported.products, "{format}");
+        }
     }
+}
+
+fn can_be_sold(products: &[ProductView]) {
+    let skus: BTreeSet<&str> = products.iter().map(|product| product.sku.as_str()).collect();
+    assert_eq!(skus.len(), products.len(), "a SKU twice");
+    let whole = |product: &ProductView| {
+        !product.sku.is_empty() && !product.name.is_empty() && !product.name.contains(['\n', '\u{202e}', '\0'])
+    };
+    assert!(products.iter().all(whole), "{products:?}");
 }
 
 /// The same folder for all: what is tried differs by its content.

@@ -11,7 +11,7 @@ use stallmesh_protocol::page::Page;
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::seal::{DayKey, SealKey, SealedAt};
 use stallmesh_protocol::sign::DeviceKey;
-use stallmesh_protocol::{DeviceId, Head, Incarnation, Kind, Lane, LogName, MarketId, SaleId};
+use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogName, MarketId, SaleId};
 
 const ROOT: u8 = 1;
 const HUB: u8 = 2;
@@ -172,7 +172,7 @@ impl Market {
         let policy = |fee: &str, replaces| payload::Policy {
             fee_rate: fee.into(),
             prices_include_tax: true,
-            tax_rates: vec![payload::TaxRate { name: "standard".into(), rate: "20".into() }],
+            tax_rates: vec![payload::TaxRate { name: "standard".into(), rate: "20".into(), on: Vec::new() }],
             replaces,
             ..Default::default()
         };
@@ -475,6 +475,140 @@ fn brought_back() -> Market {
     market
 }
 
+/// A sale whose promotions took something off.
+fn reduced(id: &str, promotions: &[(&str, u64)]) -> payload::Sale {
+    let mut sale = sale(id, 2_000, 1, 1);
+    let reduction: u64 = promotions.iter().map(|(_, amount)| amount).sum();
+    let line = &mut sale.lines[0];
+    line.reductions = promotions
+        .iter()
+        .map(|(promotion, amount)| payload::SaleReduction {
+            promotion: (*promotion).into(),
+            name: "off".into(),
+            amount: *amount,
+            why: "for the test".into(),
+            entry: Vec::new(),
+        })
+        .collect();
+    (line.net, line.total) = (line.gross - reduction, line.gross - reduction);
+    line.taxes.clear();
+    (sale.reduction, sale.tax, sale.total) = (reduction, 0, line.total);
+    sale.tenders[0].amount = sale.total;
+    sale
+}
+
+/// The market bears a share of its promotions: by what the seller had seen, whether it can read their terms or not, and
+/// nothing of a stall's own.
+fn paid_by_the_market() -> Market {
+    let mut market = Market::open();
+    let promotion = |id: &str, borne: &str| payload::Promotion {
+        id: id.into(),
+        terms: "what a later version knows".into(),
+        borne_by_market: borne.into(),
+        ..Default::default()
+    };
+    let given = |promotions, replaces| encode(&payload::Promotions { promotions, replaces });
+    // Of what is said twice in one entry the first counts.
+    let first = vec![promotion("HALF", "50"), promotion("ALL", "100"), promotion("HALF", "1")];
+    let first = market.control.public(Kind::PROMOTIONS, given(first, Vec::new()));
+    let mut owner = Log::open(OWNER, 0xa3, Lane::SALES);
+    owner.sell(&reduced("before any checkpoint", &[("HALF", 333)]));
+    market.check(&[(&market.control.clone(), 5)]);
+    owner.seen = market.seen();
+    owner.sell(&reduced("half, all, and a stall's own", &[("HALF", 333), ("OWN", 100), ("ALL", 7)]));
+    let replaced = vec![first.hash.as_bytes().to_vec()];
+    let withdrawn = payload::Promotion { id: "ALL".into(), withdrawn: true, ..Default::default() };
+    market.control.public(Kind::PROMOTIONS, given(vec![promotion("HALF", "12.5"), withdrawn], replaced));
+    owner.sell(&reduced("not told of the change", &[("HALF", 333), ("ALL", 7)]));
+    market.check(&[(&market.control.clone(), 6)]);
+    owner.seen = market.seen();
+    owner.sell(&reduced("told of the change", &[("HALF", 333), ("ALL", 7)]));
+    owner.sell(&reduced("a share that is no number", &[("ODD", 10)]));
+    market.control.public(Kind::PROMOTIONS, given(vec![promotion("ODD", "a tenth")], Vec::new()));
+    let mut sale = reduced("a reduction that is not in the sum", &[("HALF", 333)]);
+    sale.reduction = 1;
+    owner.sell(&sale);
+    // Of the worth before: more tax than what is left to be paid.
+    let mut sale = reduced("taxed before the reduction", &[("ALL", 1_900)]);
+    sale.lines[0].taxes =
+        vec![payload::SaleTax { name: "standard".into(), rate: "20".into(), base: 1_667, amount: 333 }];
+    sale.tax = 333;
+    owner.sell(&sale);
+    let mut sale = reduced("a fee that hides something", &[]);
+    sale.fees = vec![payload::SaleFee { promotion: "BAG".into(), amount: 10, total: 15, ..Default::default() }];
+    (sale.fee, sale.total) = (10, sale.total + 15);
+    sale.tenders[0].amount = sale.total;
+    owner.sell(&sale);
+    market.whole(&owner);
+    market
+}
+
+/// A sale cites the entries that gave its promotions: what is newer than what its author had seen covered counts as it was
+/// then, also where it was changed before the next checkpoint; what is older doesn't go before what the author was told.
+fn paid_as_cited() -> Market {
+    let mut market = Market::open();
+    let given = |borne: &str, replaces: &[Hash]| {
+        let promotions = vec![payload::Promotion {
+            id: "HALF".into(),
+            terms: "what a later version knows".into(),
+            borne_by_market: borne.into(),
+            ..Default::default()
+        }];
+        encode(&payload::Promotions {
+            promotions,
+            replaces: replaces.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+        })
+    };
+    let citing = |id: &str, promotion: &str, entry: &Hash| {
+        with(reduced(id, &[(promotion, 333)]), |sale| {
+            sale.lines[0].reductions[0].entry = entry.prefix().to_vec();
+        })
+    };
+    let mut owner = Log::open(OWNER, 0xa3, Lane::SALES);
+    market.check(&[(&market.control.clone(), 4)]);
+    owner.seen = market.seen();
+    let first = market.control.public(Kind::PROMOTIONS, given("50", &[])).hash;
+    owner.sell(&citing("as the first says", "HALF", &first));
+    let second = market.control.public(Kind::PROMOTIONS, given("25", &[first])).hash;
+    owner.sell(&citing("as the second says", "HALF", &second));
+    owner.sell(&citing("another promotion than the entry's", "OTHER", &second));
+    owner.sell(&reduced("cites nothing", &[("HALF", 333)]));
+    market.check(&[(&market.control.clone(), 6)]);
+    owner.seen = market.seen();
+    owner.sell(&citing("the first, though told of the second", "HALF", &first));
+    let third = market.control.public(Kind::PROMOTIONS, given("10", &[second])).hash;
+    owner.sell(&citing("as the third says, which no checkpoint covers", "HALF", &third));
+    owner.sell(&citing("still as the second says", "HALF", &second));
+    market.whole(&owner);
+    market
+}
+
+/// Tips, and what own terminals took: the stall's whole, and held by it already.
+fn tipped() -> Market {
+    let mut market = Market::open();
+    let mut owner = Log::open(OWNER, 0xa3, Lane::SALES);
+    let paid = |id: &str, tenders: &[(u32, u64, u64)]| {
+        with(sale(id, 10_000, 1, 1), |sale| {
+            let tender = |(kind, amount, tip): &(u32, u64, u64)| payload::Tender {
+                kind: *kind,
+                amount: *amount,
+                tip: *tip,
+                ..Default::default()
+            };
+            sale.tenders = tenders.iter().map(tender).collect();
+        })
+    };
+    owner.sell(&paid("a tip by card", &[(2, 10_000, 500)]));
+    owner.sell(&paid("taken outside, with a tip", &[(6, 10_000, 300)]));
+    owner.sell(&paid("three ways", &[(1, 2_000, 0), (6, 3_000, 0), (3, 5_000, 1)]));
+    owner.sell(&paid("a tip for what isn't paid", &[(2, 9_500, 500)]));
+    owner.sell(&paid("a tip out of range", &[(2, 10_000, 1 << 53)]));
+    owner.sell(&paid("no kind", &[(7, 10_000, 0)]));
+    market.check(&[(&market.control.clone(), 4)]);
+    market.whole(&owner);
+    market
+}
+
 /// (Name, root key, export)
 pub(crate) fn exports() -> Vec<(&'static str, DeviceId, Vec<u8>)> {
     [
@@ -485,6 +619,9 @@ pub(crate) fn exports() -> Vec<(&'static str, DeviceId, Vec<u8>)> {
         ("a forked device's other life is admitted again", readmitted()),
         ("a fee that changes", charged()),
         ("a policy that a raise brings back", brought_back()),
+        ("promotions that the market pays for", paid_by_the_market()),
+        ("promotions as sales cite them", paid_as_cited()),
+        ("tips, and what was taken outside", tipped()),
     ]
     .map(|(name, market)| {
         let (root, export) = market.export();

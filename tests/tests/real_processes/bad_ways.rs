@@ -152,7 +152,9 @@ fn adv_113_twenty_percent_loss_with_everything_else_and_cuts_keep_no_sale_from_t
     settles(&market, sold);
     let counts = total(&proxy);
     eprintln!("{sold} sales, {counts:?}");
-    assert!(counts.lost > 100 && counts.repeated > 50 && counts.held_back > 50, "{counts:?}");
+    // How many packets that takes is the nodes' affair; that the way was a bad one is to be seen in their shares.
+    assert!(counts.lost * 8 > counts.taken, "{counts:?}");
+    assert!(counts.repeated * 50 > counts.taken && counts.held_back * 50 > counts.taken, "{counts:?}");
 }
 
 #[test]
@@ -172,16 +174,20 @@ fn adv_113_sales_cross_a_mesh_link_that_loses_a_fifth() {
     market.admit(&far, "far");
     stallmesh_tests::processes::product(&far, "MUG", 1250);
     far.until("is linked through the proxy", |status| status["peers"].to_string().contains(&way));
-    for number in 0..30 {
-        sell(&far, &number.to_string());
+    // As many as it takes for the way to have been a bad one: how many packets carry them is the nodes' affair.
+    let mut sold = 0;
+    while total(&proxy).lost <= 20 {
+        for _ in 0..30 {
+            sell(&far, &sold.to_string());
+            sold += 1;
+        }
+        market.until_received(sold);
     }
     // And what is for everybody goes the other way.
     stallmesh_tests::processes::product(&near, "CUP", 300);
     far.until("hears of a product", |_| far.get("/v1/catalog?q=CUP").as_array().is_some_and(|found| !found.is_empty()));
-    settles(&market, 30);
-    let counts = total(&proxy);
-    eprintln!("{counts:?}");
-    assert!(counts.lost > 20, "{counts:?}");
+    settles(&market, sold);
+    eprintln!("{sold} sales, {:?}", total(&proxy));
 }
 
 #[test]

@@ -19,7 +19,7 @@ struct Browser {
 }
 
 /// Where `tests/run` puts what the browser needs; none where something is missing, which in CI is a failure.
-fn installed() -> Option<PathBuf> {
+pub(super) fn installed() -> Option<PathBuf> {
     let test = std::env::current_exe().unwrap();
     let folder = test.ancestors().nth(3).unwrap().join("browser");
     let runs =
@@ -116,6 +116,7 @@ fn the_organisers_page_shows_the_market_and_follows_it_without_a_reload() {
     let mut page = Browser::open(&folder, &market.hub);
     let seen = page.until("the first sale", |seen| figure(seen, "Sales received") == "1");
     assert_eq!((&seen["market"], &seen["connection"]), (&json!(["Test market"]), &json!(["live"])));
+    assert_eq!(seen["leads"], json!([]), "a hub sells nothing");
     let member = row(&seen["members"], "till").unwrap();
     assert_eq!((&member[..4], member[5]), (&[HOSTILE, "stall", "till", "valid"][..], "up"));
     assert!(member[4].starts_with("20") && member[4].len() == 16, "until when its certificate is valid: {member:?}");
@@ -156,6 +157,7 @@ fn a_stalls_page_shows_where_each_of_its_sales_is() {
     let seen = page.until("the sale", |seen| figure(seen, "Sales here") == "1");
     assert_eq!((figure(&seen, "At the hub"), figure(&seen, "Settled")), ("0", "0"));
     assert_eq!(seen["ledger"], json!([]), "a stall has no ledger to show");
+    assert_eq!(seen["leads"], json!(["Open the till"]));
     market.hub.start();
     page.until("the sale is at the hub", |seen| figure(seen, "At the hub") == "1");
     market.settle();

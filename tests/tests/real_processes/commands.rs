@@ -10,7 +10,7 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-fn json(node: &Node, arguments: &[&str]) -> Value {
+pub(crate) fn json(node: &Node, arguments: &[&str]) -> Value {
     let output = node.cli(&[&["--json"], arguments].concat());
     assert!(output.status.success(), "{arguments:?}: {}", said(&output));
     match serde_json::from_slice(&output.stdout) {
@@ -103,7 +103,7 @@ fn common_errors_name_the_next_step_and_end_with_the_documented_code() {
     check(&stall, &["invite", "--stall", "x"], 4, &["E_NOT_HUB"]);
     check(&stall, &["revoke", &market.hub.device()], 4, &["only the hub", "E_SCOPE"]);
     check(&market.hub, &["sell", "MUG"], 4, &["belongs to no stall", "E_SCOPE"]);
-    check(&stall, &["sell", "NONE"], 4, &["`NONE` is not in this stall's catalog", "E_NOT_FOUND"]);
+    check(&stall, &["sell", "NONE"], 4, &["the catalog has no product `NONE`", "E_UNKNOWN_SKU"]);
     check(&stall, &["explain", "what"], 4, &["E_INVALID"]);
     // Files.
     check(&stall, &["import", "/no/such/file.csv"], 1, &["/no/such/file.csv"]);

@@ -65,7 +65,7 @@ fn every_refusal_is_a_problem_with_a_stable_code_and_the_right_status() {
         ("an unknown field", sale(&|order| order["notte"] = "x".into()), 400, "E_INVALID", "notte"),
         ("no key", sale(&|order| order["idempotency_key"] = "".into()), 400, "E_INVALID", "idempotency_key"),
         ("no lines", sale(&|order| order["lines"] = json!([])), 400, "E_INVALID", "lines"),
-        ("an unknown SKU", sale(&|order| order["lines"][0]["sku"] = "NONE".into()), 404, "E_NOT_FOUND", "NONE"),
+        ("an unknown SKU", sale(&|order| order["lines"][0]["sku"] = "NONE".into()), 422, "E_UNKNOWN_SKU", "NONE"),
         ("a quantity of zero", sale(&|order| order["lines"][0]["quantity"] = "0".into()), 400, "E_INVALID", "quantity"),
         (
             "too many pieces",

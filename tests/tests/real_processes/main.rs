@@ -1,6 +1,7 @@
 //! Promises of real nodes: processes of the program itself, with their disks, sockets, signals and clocks.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
+mod api;
 mod bad_ways;
 mod browser;
 mod carriers;
@@ -12,6 +13,7 @@ mod floods;
 mod goodbye;
 mod interface;
 mod joining;
+mod offers;
 mod outages;
 mod papers;
 mod puppet;
@@ -20,3 +22,4 @@ mod revocation;
 mod roads;
 mod still;
 mod strangers;
+mod till;

@@ -3,27 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stallmesh_tests::processes::{Dice, Market, Node, free_port, order, product, until};
-use stallmesh_tests::proxy::UdpProxy;
+use stallmesh_tests::processes::{Dice, Market, Namespaces, Node, order, product, until};
 
 fn sell(node: &Node, key: &str) {
     assert_eq!(node.ask("POST", "/v1/sales", &order(key, "MUG")).unwrap().status, 201, "{key}");
-}
-
-fn way(port: u16) -> String {
-    format!("/ip4/127.0.0.1/udp/{port}/quic-v1")
-}
-
-/// A stall with one neighbour at most, that it dials.
-fn stall(market: &Market, slug: &str, port: u16, peers: &str, uplink: bool) -> Node {
-    let mut node = market.node(slug);
-    node.set("STALLMESH_MESH_LISTEN", &way(port))
-        .set("STALLMESH_MESH_PEERS", peers)
-        .set("STALLMESH_UPLINK_ENABLED", if uplink { "true" } else { "false" })
-        .start();
-    market.admit(&node, slug);
-    product(&node, "MUG", 1250);
-    node
 }
 
 fn offers(node: &Node, sku: &str) -> bool {
@@ -63,43 +46,60 @@ fn after_cuts_of_seconds_and_minutes_every_sale_arrives_once() {
 
 #[test]
 fn two_halves_go_on_and_somebody_who_walks_between_them_brings_sales_and_news() {
-    let market = Market::make();
-    let ports: Vec<u16> = (0..4).map(|_| free_port()).collect();
-    let near = stall(&market, "near", ports[0], "", true);
-    let proxy = UdpProxy::start(([127, 0, 0, 1], ports[0]).into(), Dice::new("halves").draw(u64::MAX));
-    let through = way(proxy.address().port());
-    let far = stall(&market, "far", ports[1], &through, false);
-    let farther = stall(&market, "farther", ports[2], &way(ports[1]), false);
-    let mut walker = stall(&market, "walker", ports[3], &way(ports[1]), false);
-    product(&near, "TRAY", 500);
-    for node in [&far, &farther, &walker] {
+    let Some(namespaces) = Namespaces::make(5) else { return };
+    let [hub, near, far, farther, walker] = [0, 1, 2, 3, 4];
+    let market = Market::make_inside(&namespaces, hub);
+    namespaces.plug(hub, "wan0", true);
+    namespaces.plug(near, "wan0", true);
+    // Between two halves nothing passes, whatever address anybody knows.
+    let ways = |change: &str, one: usize, others: &[usize]| {
+        for (from, to) in others.iter().flat_map(|other| [(one, *other), (*other, one)]) {
+            let address = namespaces.market_address(to);
+            namespaces.ip(from, &format!("route {change} blackhole {address}/32\n")).unwrap();
+        }
+    };
+    let [near_node, far_node, farther_node, walking] =
+        [("near", near), ("far", far), ("farther", farther), ("walker", walker)].map(|(slug, index)| {
+            let mut node = market.node(slug);
+            node.inside(&namespaces, index)
+                .set("STALLMESH_UPLINK_ENABLED", if index == near { "true" } else { "false" })
+                .start();
+            market.admit(&node, slug);
+            product(&node, "MUG", 1250);
+            node
+        });
+    product(&near_node, "TRAY", 500);
+    for node in [&far_node, &farther_node, &walking] {
         node.until("hears of the other half", |_| offers(node, "TRAY"));
     }
-    proxy.cut(true);
-    far.until("has lost the other half", |status| !status["peers"].to_string().contains(&through));
-    sell(&far, "cut off");
-    sell(&farther, "cut off, too");
-    sell(&near, "in the other half");
-    product(&near, "CUP", 300);
-    product(&farther, "BOWL", 900);
+    ways("add", near, &[far, farther, walker]);
+    let device = near_node.device();
+    for node in [&far_node, &farther_node, &walking] {
+        node.until("has lost the other half", |status| !status["peers"].to_string().contains(&device));
+    }
+    sell(&far_node, "cut off");
+    sell(&farther_node, "cut off, too");
+    sell(&near_node, "in the other half");
+    product(&near_node, "CUP", 300);
+    product(&farther_node, "BOWL", 900);
     // Each half goes on by itself, and knows nothing of the other.
-    until("the half has its own news", || match offers(&far, "BOWL") && offers(&walker, "BOWL") {
+    until("the half has its own news", || match offers(&far_node, "BOWL") && offers(&walking, "BOWL") {
         true => Ok(()),
         false => Err("no bowl".into()),
     });
     market.until_received(1);
-    assert!(!offers(&near, "BOWL") && !offers(&far, "CUP"));
-    walker.until("carries both sales", |status| status["custody"]["held_entries"].as_u64() >= Some(2));
+    assert!(!offers(&near_node, "BOWL") && !offers(&far_node, "CUP"));
+    walking.until("carries both sales", |status| status["custody"]["held_entries"].as_u64() >= Some(2));
     // It walks over to the other half, and back.
-    walker.kill();
-    walker.set("STALLMESH_MESH_PEERS", &way(ports[0])).start();
+    ways("add", walker, &[far, farther]);
+    ways("del", walker, &[near]);
     market.until_received(3);
-    until("its news", || if offers(&near, "BOWL") { Ok(()) } else { Err("no bowl".into()) });
-    walker.until("hears the other half's", |_| offers(&walker, "CUP"));
-    walker.kill();
-    walker.set("STALLMESH_MESH_PEERS", &way(ports[1])).start();
-    farther.until("hears them, too", |_| offers(&farther, "CUP"));
-    farther.until("hears that its sale has arrived", |status| status["sales"]["at_the_hub"] == 1);
+    until("its news", || if offers(&near_node, "BOWL") { Ok(()) } else { Err("no bowl".into()) });
+    walking.until("hears the other half's", |_| offers(&walking, "CUP"));
+    ways("add", walker, &[near]);
+    ways("del", walker, &[far, farther]);
+    farther_node.until("hears them, too", |_| offers(&farther_node, "CUP"));
+    farther_node.until("hears that its sale has arrived", |status| status["sales"]["at_the_hub"] == 1);
     let settlement = market.settle();
     assert_eq!((&settlement["posted"], &settlement["suspense"]), (&json!(3), &json!([])), "{settlement}");
 }

@@ -270,3 +270,47 @@ fn a_device_joins_with_a_clock_that_is_ten_years_off_either_way() {
         market.sell(late, "in time");
     }
 }
+
+#[test]
+fn a_member_whom_the_hub_has_not_heard_of_reaches_it_with_nobody_to_vouch_for_it() {
+    let mut market = Simulation::market(10, 2);
+    market.uplink(1, false);
+    let helper = market.add_helper("stall-1");
+    assert_eq!(market.delegate(2, helper, &["sell"], 48 * 3_600_000), Answer::Done);
+    until_member(&mut market, helper);
+    market.until("it can sell", 20_000, |market| matches!(market.try_sell(helper, "alone", 1), Answer::Sale(_)));
+    // The owner, and all who know of the helper, stay where no uplink is.
+    market.partition(&[&[1, 2, 3], &[helper]]);
+    market.uplink(helper, true);
+    market.until("its sale is at the hub", 60_000, |market| market.status(helper).sales.at_the_hub == 1);
+    let id = market.nodes[helper].id();
+    assert!(market.members(0).iter().any(|member| member.device == id && member.state == "valid"));
+}
+
+#[test]
+fn a_proof_of_membership_that_a_broken_link_took_with_it_is_shown_again_on_the_next() {
+    let mut market = Simulation::market(11, 2);
+    market.uplink(1, false);
+    market.kill(0);
+    market.burn_hub();
+    let lost = Rc::new(RefCell::new(0));
+    let counted = Rc::clone(&lost);
+    market.tamper(0, move |channel, frame| {
+        let proof = channel == Channel::Join
+            && matches!(wire::JoinFrame::decode(frame.as_slice()).unwrap().body, Some(join_frame::Body::Pages(_)));
+        *counted.borrow_mut() += usize::from(proof);
+        if proof { Vec::new() } else { vec![(channel, frame)] }
+    });
+    market.start(0);
+    market.uplink(1, true);
+    market.until("the new hub has seen a member, which has not seen it", 60_000, |_| *lost.borrow() > 0);
+    market.uplink(1, false);
+    market.reform(0);
+    market.uplink(1, true);
+    market.until("the new hub has met the market", 60_000, |market| {
+        market.status(1).uplink.up && {
+            let notices = market.status(0).notices.join("\n");
+            !notices.contains("has not yet met a member")
+        }
+    });
+}

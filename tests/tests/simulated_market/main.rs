@@ -2,11 +2,16 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
 mod away;
+mod baskets;
 mod explained;
 mod joining;
+mod once;
 mod orders;
 mod policies;
+mod promotions;
 mod renewal;
+mod signals;
+mod tenders;
 mod urgent;
 
 use stallmesh_node::engine::{Answer, Request, SaleState, recompute};

@@ -167,7 +167,7 @@ impl Wiped {
         let Answer::Status(status) = self.ask(Request::Status) else { panic!() };
         let mut beliefs = Beliefs::default();
         for author in members.iter().map(|member| member.device).chain([market.root]) {
-            let show = Request::LogShow { author: Some(author), lane: None, limit: 100_000 };
+            let show = Request::LogShow { author: Some(author), lane: None, before: None, limit: 100_000 };
             let Answer::Entries(entries) = self.ask(show) else { panic!() };
             for entry in entries {
                 if entry.standing == "stands" && entry.incarnation != status.incarnation {
@@ -180,7 +180,7 @@ impl Wiped {
             .into_iter()
             .map(|member| (member.device, member.role, member.stall, member.scopes, member.state))
             .collect();
-        let request = Request::Catalog { stall: None, query: String::new(), limit: 100_000 };
+        let request = Request::Catalog { stall: None, query: String::new(), after: None, limit: 100_000 };
         let Answer::Products(products) = self.ask(request) else { panic!() };
         beliefs.products = products;
         beliefs

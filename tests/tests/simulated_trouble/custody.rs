@@ -77,6 +77,33 @@ fn adv_022_an_acknowledgement_of_an_orphan_tail_frees_no_carrier_of_the_gap_befo
 }
 
 #[test]
+fn nobody_takes_custody_of_sales_whose_key_entry_is_not_there() {
+    let mut market = Simulation::market(59, 2);
+    market.uplink(1, false);
+    let id = market_id(&mut market);
+    // An opening, a key, sales: the first two never leave.
+    market.tamper_messages(2, move |body| match body {
+        Body::Page(page) if page.custody => {
+            let decoded = Page::decode(&page.page).unwrap();
+            let log = page.log.as_ref().and_then(wire::LogName::to_domain).unwrap();
+            let part = part_of(decoded, 3, u64::MAX, &log, &id);
+            part.map(|part| Body::Page(wire::Page { page: part.encode(), ..page })).into_iter().collect()
+        }
+        other => vec![other],
+    });
+    for number in 0..3 {
+        market.sell(2, &format!("keyless-{number}"));
+        market.run_for(10_000);
+    }
+    assert_eq!(market.status(2).sales.copied, 0, "nobody could open it at the hub");
+    assert_eq!(carries(&mut market, 1) + carries(&mut market, 3), 0);
+    market.reform(2);
+    market.partition(&[&[1, 3], &[2]]);
+    market.heal();
+    market.until("copied", 20_000, |market| market.status(2).sales.copied == 3);
+}
+
+#[test]
 fn an_entry_that_lacks_a_part_is_neither_held_nor_received_and_is_asked_for_again() {
     let mut market = Simulation::market(61, 2);
     market.uplink(1, false);
@@ -262,7 +289,7 @@ fn pages_that_a_member_alters_reach_nobody_and_the_true_ones_come_from_another()
         market.heal();
         market.until("node 3 has the new catalog", 60_000, |market| {
             let author = Some(market.nodes[2].id());
-            matches!(market.ask(3, Request::LogShow { author, lane: Some("catalog".into()), limit: 1 }),
+            matches!(market.ask(3, Request::LogShow { author, lane: Some("catalog".into()), before: None, limit: 1 }),
                 Answer::Entries(entries) if entries[0].sequence == 22)
         });
         market.kill(4);
@@ -305,7 +332,8 @@ fn pages_that_a_member_alters_reach_nobody_and_the_true_ones_come_from_another()
         market.run_for(20_000);
         assert!(altered.get() > 0);
         let catalog = |market: &mut Simulation| {
-            let request = Request::Catalog { stall: Some("stall-1".into()), query: String::new(), limit: 10 };
+            let request =
+                Request::Catalog { stall: Some("stall-1".into()), query: String::new(), after: None, limit: 10 };
             let Answer::Products(products) = market.ask(4, request) else { panic!() };
             products
         };
@@ -314,8 +342,8 @@ fn pages_that_a_member_alters_reach_nobody_and_the_true_ones_come_from_another()
         }
         market.heal();
         market.until("the true catalog is there", 120_000, |market| catalog(market).len() == 3);
-        let Answer::Products(at_home) =
-            market.ask(2, Request::Catalog { stall: Some("stall-1".into()), query: String::new(), limit: 10 })
+        let Answer::Products(at_home) = market
+            .ask(2, Request::Catalog { stall: Some("stall-1".into()), query: String::new(), after: None, limit: 10 })
         else {
             panic!()
         };

@@ -8,7 +8,7 @@ use crate::{settle_and_recompute, until_posted};
 
 /// How an entry's personal part stands at a node: erased or not; `None` where the entry isn't held.
 fn is_erased_at(market: &mut Simulation, index: usize, author: DeviceId, entry: &str) -> Option<bool> {
-    let request = Request::LogShow { author: Some(author), lane: Some("sales".into()), limit: 1000 };
+    let request = Request::LogShow { author: Some(author), lane: Some("sales".into()), before: None, limit: 1000 };
     let Answer::Entries(entries) = market.ask(index, request) else { return None };
     let sequence: u64 = entry.rsplit('/').next()?.parse().ok()?;
     entries.iter().find(|shown| shown.sequence == sequence).map(|shown| shown.erased)

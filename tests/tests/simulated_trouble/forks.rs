@@ -31,7 +31,7 @@ pub(super) fn all_agree_on_quarantine(market: &mut Simulation, nodes: &[usize]) 
 /// What stands of all that a node holds of a device, as it says.
 fn standing(market: &mut Simulation, at: usize, device: usize) -> Vec<(String, u64, String, String)> {
     let author = Some(market.nodes[device].id());
-    match market.ask(at, Request::LogShow { author, lane: None, limit: 1_000 }) {
+    match market.ask(at, Request::LogShow { author, lane: None, before: None, limit: 1_000 }) {
         Answer::Entries(entries) => {
             let mut rows: Vec<_> = entries
                 .into_iter()
@@ -180,7 +180,8 @@ fn adv_024_all_nodes_agree_on_what_stands_of_a_forked_device_whichever_branch_ca
         let catalogs: Vec<_> = honest
             .iter()
             .map(|index| {
-                let request = Request::Catalog { stall: Some("stall-1".into()), query: String::new(), limit: 10 };
+                let request =
+                    Request::Catalog { stall: Some("stall-1".into()), query: String::new(), after: None, limit: 10 };
                 market.ask(*index, request)
             })
             .collect();
@@ -216,7 +217,8 @@ fn where_a_checkpoint_named_one_branch_of_a_catalog_all_nodes_take_that_branch()
         market.run_for(120_000);
         let named = if uplink == 1 { "To the left" } else { "To the right" };
         for index in [0, 1, 3, 4, 5] {
-            let request = Request::Catalog { stall: Some("stall-1".into()), query: String::new(), limit: 10 };
+            let request =
+                Request::Catalog { stall: Some("stall-1".into()), query: String::new(), after: None, limit: 10 };
             let Answer::Products(products) = market.ask(index, request) else { panic!() };
             let names: Vec<&str> = products.iter().map(|product| product.name.as_str()).collect();
             assert!(names.contains(&named), "seed {seed}, node {index}: {names:?}");
@@ -224,4 +226,24 @@ fn where_a_checkpoint_named_one_branch_of_a_catalog_all_nodes_take_that_branch()
         let views: Vec<_> = [0, 1, 3, 4, 5].map(|index| standing(&mut market, index, 2)).into_iter().collect();
         assert!(views.windows(2).all(|pair| pair[0] == pair[1]), "seed {seed}: {views:#?}");
     }
+}
+
+#[test]
+fn a_helper_that_lost_its_disk_is_let_in_again_though_its_owner_has_forked_since() {
+    let mut market = Simulation::market(97, 4);
+    let helper = market.add_helper("stall-1");
+    assert_eq!(market.delegate(2, helper, &["sell"], 48 * 3_600_000), Answer::Done);
+    market.until("the helper is a member", 20_000, |market| market.status(helper).role == "stall");
+    market.run_for(10_000);
+    let second = market.fork_device(2);
+    market.partition(&[&[1, 2, 3, helper], &[4, 5, second]]);
+    sell_on_both_sides(&mut market, second);
+    market.heal();
+    all_agree_on_quarantine(&mut market, &[0, 1, 3, 4, 5, helper]);
+    market.kill(helper);
+    market.nodes[helper].disk = market.empty_disk();
+    market.start(helper);
+    market.ask_in(helper, "stall-1");
+    market.until("it is a member again", 60_000, |market| market.status(helper).role == "stall");
+    market.until("it sells", 30_000, |market| matches!(market.try_sell(helper, "again", 1), Answer::Sale(_)));
 }

@@ -19,7 +19,7 @@ fn public(secret: [u8; 32]) -> [u8; 32] {
 /// The hub takes a new opening key, as its program does: the secret is on its disk first.
 fn rotate(market: &mut Simulation, secret: [u8; 32]) {
     market.nodes[0].identity.opening_secrets.push(secret);
-    assert_eq!(market.ask(0, Request::RotateOpeningKey { secret }), Answer::Done);
+    assert_eq!(market.ask(0, Request::RotateOpeningKey { secret, file: "a".into() }), Answer::OpeningKey("a".into()));
 }
 
 /// To whom the newest day key of a device's sales is sealed.
@@ -143,7 +143,7 @@ fn a_disk_that_takes_no_writes_during_the_change_leaves_the_old_key_in_use() {
     let first = market.nodes[0].identity.opening_secrets[0];
     market.nodes[0].identity.opening_secrets.push([61; 32]);
     market.nodes[0].disk.fail_next_commit();
-    let answer = market.ask(0, Request::RotateOpeningKey { secret: [61; 32] });
+    let answer = market.ask(0, Request::RotateOpeningKey { secret: [61; 32], file: String::new() });
     assert!(matches!(&answer, Answer::Failed(failure) if failure.code == FailureCode::EUnavailable), "{answer:?}");
     market.start(0);
     market.run_for(5_000);
@@ -181,7 +181,7 @@ fn a_hub_that_lacks_one_of_its_opening_keys_says_so_and_opens_with_the_recovery_
 fn only_a_hub_has_an_opening_key_to_change() {
     let mut market = Simulation::market(405, 1);
     for index in [1, 2] {
-        let answer = market.ask(index, Request::RotateOpeningKey { secret: [61; 32] });
+        let answer = market.ask(index, Request::RotateOpeningKey { secret: [61; 32], file: String::new() });
         assert!(matches!(&answer, Answer::Failed(failure) if failure.code == FailureCode::ENotHub), "{answer:?}");
     }
 }

@@ -463,7 +463,9 @@ fn a_new_hub_that_has_met_nobody_does_nothing_and_says_why() {
     for _ in 0..2 {
         market.run_for(20_000);
         assert!(notices(&mut market, 0).contains("has not yet met a member"), "{}", notices(&mut market, 0));
-        for request in [Request::Settle { dry_run: false }, Request::RotateOpeningKey { secret: [61; 32] }] {
+        for request in
+            [Request::Settle { dry_run: false }, Request::RotateOpeningKey { secret: [61; 32], file: String::new() }]
+        {
             let answer = market.ask(0, request);
             assert!(
                 matches!(&answer, Answer::Failed(failure) if failure.detail.contains("met a member")),

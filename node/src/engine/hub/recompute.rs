@@ -115,7 +115,7 @@ impl<S: Store> Engine<S> {
 
     /// The sales of an input, opened and judged by the given views; with `loss` those of them that are here.
     fn facts_of(&mut self, input: &Input, views: &Views, loss: bool) -> Result<Vec<Fact>, String> {
-        let rates = views.fee_rates();
+        let terms = views.settlement_terms();
         let mut facts = Vec::new();
         for (log, intervals) in input {
             let mut chain: BTreeMap<(u64, Hash), Held> = BTreeMap::new();
@@ -140,7 +140,7 @@ impl<S: Store> Engine<S> {
                 }
                 if held.entry.kind == Kind::SALE {
                     let sale = self.open_sale(held);
-                    facts.push(judge(views, &self.ancestry(), &rates, held, sale, is_connected));
+                    facts.push(judge(views, &self.ancestry(), &terms, held, sale, is_connected));
                 }
             }
         }

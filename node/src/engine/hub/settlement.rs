@@ -13,7 +13,7 @@ use stallmesh_protocol::{Hash, Kind, Lane, LogName};
 use super::closings::{ClosedBatch, Input};
 use crate::engine::author::{Parts, position_text};
 use crate::engine::logs::{Held, Run};
-use crate::engine::policies::FeeRates;
+use crate::engine::policies::SettlementTerms;
 use crate::engine::views::{Views, position};
 use crate::engine::{
     ClosedView, Engine, EngineError, Failure, FailureCode, LedgerView, SettlementView, StatementView, SuspenseView,
@@ -35,7 +35,7 @@ impl<S: Store> Engine<S> {
     pub(crate) fn facts(&mut self) -> Vec<Fact> {
         let logs: Vec<(LogName, Vec<Run>)> =
             self.logs.on_lane(Lane::SALES).map(|(name, record)| (*name, record.runs.clone())).collect();
-        let rates = self.views.fee_rates();
+        let terms = self.views.settlement_terms();
         let mut facts = Vec::new();
         for (name, runs) in logs {
             for run in runs {
@@ -44,7 +44,7 @@ impl<S: Store> Engine<S> {
                 let chain = self.logs.entries(&self.overlay, &name, &run, run.from, run.to, usize::MAX);
                 for held in self.guard(chain).unwrap_or_default() {
                     if held.entry.kind == Kind::SALE {
-                        facts.push(self.fact(&held, connected, &rates));
+                        facts.push(self.fact(&held, connected, &terms));
                     }
                 }
             }
@@ -52,9 +52,9 @@ impl<S: Store> Engine<S> {
         facts
     }
 
-    fn fact(&mut self, held: &Held, connected: bool, rates: &FeeRates) -> Fact {
+    fn fact(&mut self, held: &Held, connected: bool, terms: &SettlementTerms) -> Fact {
         let sale = self.open_sale(held);
-        judge(&self.views, &self.ancestry(), rates, held, sale, connected)
+        judge(&self.views, &self.ancestry(), terms, held, sale, connected)
     }
 
     pub(super) fn open_sale(&mut self, held: &Held) -> Result<payload::Sale, String> {
@@ -302,7 +302,7 @@ pub(crate) fn read_sale(bytes: &[u8]) -> Result<payload::Sale, String> {
 pub(crate) fn judge(
     views: &Views,
     ancestry: &dyn Ancestry,
-    rates: &FeeRates,
+    terms: &SettlementTerms,
     held: &Held,
     sale: Result<payload::Sale, String>,
     connected: bool,
@@ -318,8 +318,10 @@ pub(crate) fn judge(
         _ => None,
     };
     let stall = certificate.map(|certificate| certificate.stall.clone()).filter(|stall| !stall.is_empty());
-    let fee_rate = rates.known_to(&held.entry.seen, &views.coverage);
-    Fact { at, stall, sale, suspended, fee_rate }
+    let seen = &held.entry.seen;
+    let fee_rate = terms.fee.known_to(seen, &views.coverage);
+    let borne = sale.as_ref().map(|sale| terms.borne(sale, seen, &views.coverage)).unwrap_or_default();
+    Fact { at, stall, sale, suspended, fee_rate, borne }
 }
 
 fn clamp(sum: i128) -> i64 {

@@ -2,14 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 use stallmesh_protocol::DeviceId;
+use utoipa::ToSchema;
 
 use super::text;
 
 /// A device with a certificate.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MemberView {
     /// Device key.
     #[serde(with = "text")]
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
     pub device: DeviceId,
     /// `hub`, `stall` or `gateway`.
     pub role: String,
@@ -32,7 +34,7 @@ pub struct MemberView {
 }
 
 /// An invite to make.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct InviteOrder {
     /// `stall` or `gateway`.
     pub role: String,
@@ -47,10 +49,11 @@ pub struct InviteOrder {
 }
 
 /// A certificate to give.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DelegateOrder {
     /// The helper's device key, hexadecimal.
     #[serde(with = "text")]
+    #[schema(value_type = String, pattern = "^[0-9a-f]{64}$")]
     pub device: DeviceId,
     /// The helper's X25519 key, hexadecimal, as its status shows it.
     pub seal_key: String,
@@ -63,7 +66,7 @@ pub struct DelegateOrder {
 }
 
 /// A join request that waits for a person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct JoinRequestView {
     /// Request id.
     pub request: String,

@@ -1,17 +1,24 @@
 //! What people and programs ask of a running node, and what it answers. The HTTP API and the command line are
 //! shells over these two enums; their JSON is the API's JSON.
 
+mod baskets;
+mod judgement;
 mod members;
 mod money;
 mod sales;
 mod status;
 
 use serde::{Deserialize, Serialize};
-use stallmesh_protocol::{DeviceId, SaleId};
+use stallmesh_protocol::{DeviceId, Hash, SaleId};
+use utoipa::ToSchema;
 
 use super::EngineError;
+use crate::quote::files::BasketFile;
+use crate::quote::{Problem, ProblemCode};
 use crate::store::StoreError;
 
+pub use self::baskets::*;
+pub use self::judgement::*;
 pub use self::members::*;
 pub use self::money::*;
 pub use self::sales::*;
@@ -24,8 +31,86 @@ pub struct RequestId(pub u64);
 /// Something asked of the engine. Answered by exactly one [`Answer`], after what it wrote is durable.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
+    /// Does what is asked, once: the same key with the same hash is answered as it was before.
+    Once {
+        /// The caller's.
+        key: String,
+        /// Hash of what was asked, as the caller sent it.
+        asked: Hash,
+        /// What to do.
+        request: Box<Request>,
+    },
+    /// What was answered to a key before; not found where it wasn't used.
+    Recall {
+        /// The caller's.
+        key: String,
+        /// Hash of what was asked.
+        asked: Hash,
+    },
     /// Records a sale. The same key with the same content answers with the sale that was recorded before.
     RecordSale(SaleOrder),
+    /// What a basket costs now, at this stall.
+    Quote(BasketFile),
+    /// Opens a basket on this device.
+    OpenBasket {
+        /// What is in it already.
+        basket: BasketFile,
+        /// The caller's: the same key, the same basket.
+        key: Option<String>,
+    },
+    /// Changes an open basket.
+    ChangeBasket {
+        /// Which.
+        id: BasketId,
+        /// How.
+        order: BasketOrder,
+        /// The caller's: the same key, the same change.
+        key: Option<String>,
+    },
+    /// A basket, with what it costs now.
+    Basket(BasketId),
+    /// Open baskets, the one that was changed last first.
+    Baskets,
+    /// Discards an open basket.
+    DiscardBasket(BasketId),
+    /// Records the sale of a basket: one, however often it is asked for.
+    SellBasket {
+        /// Which.
+        id: BasketId,
+        /// How it is paid.
+        sale: BasketSale,
+    },
+    /// Takes a part of a basket's payment.
+    TakeTender {
+        /// Whose.
+        id: BasketId,
+        /// How.
+        order: PartOrder,
+        /// The caller's: the same key, the same part.
+        key: Option<String>,
+    },
+    /// Voids a part of a basket's payment.
+    VoidTender {
+        /// Whose.
+        id: BasketId,
+        /// Which.
+        number: u32,
+        /// Reasons that a person lets pass.
+        confirmed: Vec<String>,
+    },
+    /// By what this till judges payments.
+    CheckoutRules,
+    /// Hub: publishes by what tills judge payments.
+    SetCheckoutRules(RulesOrder),
+    /// Narrows what this device takes by card without the hub.
+    NarrowRisk(crate::risk::files::StallFile),
+    /// Says something about a card: a hub for the market, a stall's device for its stall.
+    BlockCard(BlockOrder),
+    /// What is said about cards, devices and people now.
+    Signals {
+        /// At most so many.
+        limit: usize,
+    },
     /// Sales that this device recorded, newest first.
     Sales {
         /// At most so many.
@@ -41,6 +126,8 @@ pub enum Request {
         stall: Option<String>,
         /// Words; empty for all.
         query: String,
+        /// Only those after this stall and SKU.
+        after: Option<(String, String)>,
         /// At most so many.
         limit: usize,
     },
@@ -48,6 +135,17 @@ pub enum Request {
     CatalogCounts,
     /// Publishes products of this device's stall; what it had under the same SKU is replaced.
     PublishProducts(Vec<ProductView>),
+    /// Gives and withdraws promotions: a hub's the market's, a stall's device its stall's.
+    PublishPromotions(PromotionsOrder),
+    /// Promotions that this node knows: the market's and those of one stall.
+    Promotions {
+        /// Whose; this device's where left out.
+        stall: Option<String>,
+    },
+    /// Says what is so now: a hub for the market, a stall's device for its stall.
+    SayConditions(ConditionsOrder),
+    /// What is so now at this device's stall.
+    Conditions,
     /// All devices with a certificate.
     Members,
     /// This node.
@@ -114,6 +212,8 @@ pub enum Request {
     RotateOpeningKey {
         /// Its secret (X25519), which the caller has made durable: what is sealed to it must never be without it.
         secret: [u8; 32],
+        /// Its file's name, for the answer.
+        file: String,
     },
     /// Hub: goes on although what an earlier batch had read is on no device any more.
     AcceptLoss {
@@ -140,6 +240,8 @@ pub enum Request {
         author: Option<DeviceId>,
         /// Lane's name; all where left out.
         lane: Option<String>,
+        /// Only those after this one in the list: its sequence and hash.
+        before: Option<(u64, Hash)>,
         /// At most so many, newest first.
         limit: usize,
     },
@@ -163,12 +265,26 @@ pub enum Request {
 }
 
 /// The answer to a request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Answer {
     /// Done; nothing to tell.
     Done,
     /// A sale.
     Sale(SaleView),
+    /// A quote.
+    Quote(Box<QuoteView>),
+    /// A basket.
+    Basket(Box<BasketView>),
+    /// Baskets.
+    Baskets(Vec<BasketView>),
+    /// Promotions.
+    Promotions(Vec<PromotionView>),
+    /// Conditions.
+    Conditions(Vec<ConditionView>),
+    /// By what payments are judged.
+    CheckoutRules(Box<RulesView>),
+    /// Signals.
+    Signals(Vec<SignalView>),
     /// Sales.
     Sales(Vec<SaleView>),
     /// Products.
@@ -183,6 +299,8 @@ pub enum Answer {
     Explain(ExplainView),
     /// An invite's text.
     Invite(String),
+    /// The file of a new opening key.
+    OpeningKey(String),
     /// Requests that wait.
     JoinRequests(Vec<JoinRequestView>),
     /// A settlement.
@@ -207,23 +325,32 @@ pub enum Answer {
 }
 
 /// Why a request could not be done, in the API's stable words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error, ToSchema)]
 #[error("{detail}")]
 pub struct Failure {
     /// Stable code, `E_…`.
     pub code: FailureCode,
     /// A sentence for people: what, to what, what to do.
     pub detail: String,
+    /// The path of the field that is to blame, where there is one: `lines[1].quantity`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub field: Option<String>,
+    /// Why a payment is asked about, or declined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<ReasonView>,
 }
 
 /// Stable codes of failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum FailureCode {
     /// The request makes no sense.
     EInvalid,
     /// There is no such thing here.
     ENotFound,
+    /// The stall offers no such product.
+    EUnknownSku,
     /// The same idempotency key came with other content.
     EConflict,
     /// This device may not do that.
@@ -240,12 +367,33 @@ pub enum FailureCode {
     EAmountRange,
     /// Another currency than the market's.
     ECurrency,
+    /// A person has to decide: the same request again with the reasons' ids in `confirmed` goes on.
+    EAsk,
+    /// The payment isn't taken.
+    EDeclined,
 }
 
 impl Failure {
     /// A failure.
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
-        Failure { code, detail: detail.into() }
+        Failure { code, detail: detail.into(), field: None, reasons: Vec::new() }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        let code = match problem.code {
+            ProblemCode::Invalid => FailureCode::EInvalid,
+            ProblemCode::UnknownSku => FailureCode::EUnknownSku,
+            ProblemCode::Currency => FailureCode::ECurrency,
+            ProblemCode::AmountRange => FailureCode::EAmountRange,
+        };
+        let field = Some(problem.field).filter(|field| !field.is_empty());
+        let detail = match &field {
+            Some(field) => format!("{field}: {}", problem.detail),
+            None => problem.detail,
+        };
+        Failure { code, detail, field, reasons: Vec::new() }
     }
 }
 
@@ -269,7 +417,7 @@ impl From<EngineError> for Failure {
 }
 
 /// Something that changed, for the event stream.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Notice {
     /// This device became a member.
@@ -287,8 +435,15 @@ pub enum Notice {
         /// Copies on neighbours.
         copies: usize,
     },
+    /// An open basket was changed, sold or discarded.
+    Basket {
+        /// Its id.
+        basket: String,
+    },
     /// Products changed.
     Catalog,
+    /// Promotions or conditions changed.
+    Promotions,
     /// Hub: sales were received.
     Received {
         /// How many entries.

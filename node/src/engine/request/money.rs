@@ -1,30 +1,50 @@
 //! The market's terms, its ledger and its settlements.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::quote::files::{TaxRateFile, TaxRounding, Unique};
 
 /// The market's policy.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct PolicyView {
     /// Percent of a sale's net.
-    #[serde(default)]
     pub fee_rate: String,
     /// Whether prices include tax.
-    #[serde(default)]
     pub prices_include_tax: bool,
-    /// (Name, percent).
-    #[serde(default)]
-    pub tax_rates: Vec<(String, String)>,
+    /// By name: a percentage, or one that is also taken on other taxes.
+    #[schema(value_type = BTreeMap<String, TaxRateFile>)]
+    pub tax_rates: Unique<TaxRateFile>,
+    /// Where taxes are rounded.
+    pub tax_rounding: TaxRounding,
+    /// Cash totals are rounded to a multiple of this, in minor units.
+    pub cash_rounding: u64,
+    /// Where the market is, by its IANA name: for promotions' hours and days.
+    pub time_zone: String,
     /// Copies of each sale on neighbours.
-    #[serde(default)]
     pub carriers: u32,
     /// Largest card payment without an uplink, minor units; 0: no limit.
-    #[serde(default)]
     pub card_floor_limit: u64,
 }
 
+impl Default for PolicyView {
+    fn default() -> Self {
+        PolicyView {
+            fee_rate: String::new(),
+            prices_include_tax: false,
+            tax_rates: Unique::default(),
+            tax_rounding: TaxRounding::default(),
+            cash_rounding: 1,
+            time_zone: "UTC".to_owned(),
+            carriers: 0,
+            card_floor_limit: 0,
+        }
+    }
+}
+
 /// A settlement, or what it would be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SettlementView {
     /// Batch number.
     pub number: u64,
@@ -49,7 +69,7 @@ pub struct SettlementView {
 }
 
 /// A statement of one stall, as JSON.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatementView {
     /// Stall slug.
     pub stall: String,
@@ -60,7 +80,7 @@ pub struct StatementView {
 }
 
 /// Something that stands in suspense.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SuspenseView {
     /// Stable reason.
     pub reason: String,
@@ -75,7 +95,7 @@ pub struct SuspenseView {
 }
 
 /// The hub's ledger in figures.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LedgerView {
     /// (Account, currency, minor units).
     pub balances: Vec<(String, String, i64)>,
@@ -98,7 +118,7 @@ pub struct LedgerView {
 }
 
 /// Entries of one log that were at a hub that is gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MissingView {
     /// Stall slug; empty where unknown.
     pub stall: String,
@@ -113,7 +133,7 @@ pub struct MissingView {
 }
 
 /// A batch that is closed, not released.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ClosedView {
     /// Batch number.
     pub number: u64,

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use stallmesh_protocol::{DeviceId, Hash, SaleId};
+use utoipa::ToSchema;
 
 /// A node's own state.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StatusView {
     /// Device key.
     pub device: String,
@@ -16,6 +17,7 @@ pub struct StatusView {
     pub name: String,
     /// Until when it has a valid certificate, or had one: milliseconds since 1970; none before joining.
     #[serde(default)]
+    #[schema(required = true)]
     pub valid_until: Option<u64>,
     /// Market id and name; empty before joining.
     pub market: String,
@@ -44,11 +46,16 @@ pub struct StatusView {
     /// How often mDNS heard nobody for so long that it began anew.
     pub discovery_renewals: u64,
     /// When it became a member, milliseconds after its start.
+    #[schema(required = true)]
     pub joined_after_ms: Option<u64>,
     /// While asking to join: the short code to compare.
     pub join_code: String,
     /// Sales of this device by state.
     pub sales: SalesCount,
+    /// What it took by card without the hub, and isn't captured yet.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub uncaptured: super::UncapturedView,
     /// Newest checkpoint's number.
     pub checkpoint: u64,
     /// Bytes sent and received in frames.
@@ -60,7 +67,7 @@ pub struct StatusView {
 }
 
 /// Bytes of frames.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TrafficView {
     /// Sent.
     pub sent: u64,
@@ -69,7 +76,7 @@ pub struct TrafficView {
 }
 
 /// How many of this device's sales are how safe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SalesCount {
     /// All.
     pub recorded: usize,
@@ -82,7 +89,7 @@ pub struct SalesCount {
 }
 
 /// The way to the hub.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UplinkView {
     /// Whether this node may dial.
     pub enabled: bool,
@@ -90,6 +97,7 @@ pub struct UplinkView {
     pub up: bool,
     /// Links from here to the nearest node that says it has one; 0: this one; none where no way is known.
     #[serde(default)]
+    #[schema(required = true)]
     pub hops: Option<u32>,
     /// Where to.
     pub address: String,
@@ -98,7 +106,7 @@ pub struct UplinkView {
 }
 
 /// A live link.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PeerView {
     /// Device key.
     pub device: String,
@@ -115,7 +123,7 @@ pub struct PeerView {
 }
 
 /// Custody.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CustodyView {
     /// Sealed entries of others that are kept here until the hub has them.
     pub held_entries: u64,
@@ -130,7 +138,7 @@ pub struct CustodyView {
 }
 
 /// A log's newest position.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HeadView {
     /// Author.
     pub author: String,
@@ -156,7 +164,7 @@ pub enum ExplainSubject {
 }
 
 /// An explanation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ExplainView {
     /// One of the stable words: `here`, `not_a_member`, `not_connected`, `no_path`, `refused`, `quarantined`,
     /// `revoked`, `expired`, `waiting_for_hub`, `waiting_for_copies`, `settled`, `unknown`.
@@ -166,7 +174,7 @@ pub struct ExplainView {
 }
 
 /// An entry for people.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EntryView {
     /// Author.
     pub author: String,

@@ -49,6 +49,7 @@ fn fact(author: u8, sequence: u64, sale: payload::Sale) -> Fact {
         sale: Ok(sale),
         suspended: None,
         fee_rate: "5".into(),
+        borne: BTreeMap::new(),
     }
 }
 

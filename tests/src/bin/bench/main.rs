@@ -13,9 +13,11 @@
 mod clock;
 mod feed;
 mod figures;
+mod fraud;
 mod gossip;
 mod growth;
 mod idle;
+mod import;
 mod inside;
 mod join;
 mod later;
@@ -23,6 +25,7 @@ mod machine;
 mod memory;
 mod nodes;
 mod pages;
+mod quote;
 mod resume;
 mod sales;
 mod start;
@@ -45,6 +48,9 @@ type Measurement = fn(&Options, &mut Report);
 
 const MEASUREMENTS: &[(&str, &str, Measurement)] = &[
     ("sales", "recording a sale through the API, against append and fsync", sales::measure),
+    ("quote", "what a basket costs, against a naive evaluation", quote::measure),
+    ("fraud", "what the fraud rules say, against a look at every signal", fraud::measure),
+    ("import", "product files of a million rows: rows a second, and memory", import::measure),
     ("pages", "verifying entries as pages, against a signature each", pages::measure),
     ("clock", "what two nodes say to find out what differs", clock::measure),
     ("join", "a node that joins a market of many entries", join::measure),

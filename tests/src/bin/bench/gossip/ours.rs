@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use stallmesh_node::config::Config;
 use stallmesh_node::engine::{Answer, InviteOrder, Notice, ProductView, Request, StatusView};
+use stallmesh_node::events::{Listener, Told};
 use stallmesh_node::identity;
 use stallmesh_node::runtime::{self, NodeHandle, RunningNode};
 use stallmesh_protocol::payload;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 
 use super::{Arrival, MESSAGE, Pass, Work, drive};
 use crate::nodes::{free_port, program};
@@ -27,7 +28,7 @@ pub(super) async fn pass(work: Work, directory: &Path) -> Pass {
     // Each stall's calls one after another, in the order in which they are handed in.
     let mut orders = Vec::new();
     for (number, node) in nodes.iter().enumerate() {
-        tokio::spawn(watch(work, number, node.handle.clone(), node.handle.subscribe(), sender.clone()));
+        tokio::spawn(watch(work, number, node.handle.clone(), node.handle.events().listen(), sender.clone()));
         let (order, mut products) = mpsc::unbounded_channel();
         let handle = node.handle.clone();
         tokio::spawn(async move {
@@ -105,18 +106,18 @@ async fn watch(
     work: Work,
     node: usize,
     handle: NodeHandle,
-    mut notices: broadcast::Receiver<Notice>,
+    mut notices: Listener,
     arrivals: mpsc::UnboundedSender<Arrival>,
 ) {
     // Products of each stall that were seen; the first of each came before the measurement.
     let mut seen: HashMap<String, usize> = HashMap::new();
     loop {
-        match notices.recv().await {
-            Ok(Notice::Catalog) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Ok(_) => continue,
-            Err(broadcast::error::RecvError::Closed) => return,
+        match notices.next().await {
+            Some(Told::Notice(_, Notice::Catalog) | Told::Missed(_)) => {}
+            Some(_) => continue,
+            None => return,
         }
-        while notices.try_recv().is_ok() {}
+        while notices.try_next().is_some() {}
         let Answer::CatalogCounts(counts) = handle.ask(Request::CatalogCounts).await else { return };
         let at = Instant::now();
         for (stall, count) in counts {
@@ -159,6 +160,7 @@ fn product(number: usize) -> ProductView {
         unit: "piece".into(),
         stock: String::new(),
         variant_of: String::new(),
+        effective_at: 0,
     }
 }
 
