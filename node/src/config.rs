@@ -24,6 +24,8 @@ pub struct Config {
     pub custody: CustodySection,
     /// What only a hub does.
     pub hub: HubSection,
+    /// The card reader beside this till.
+    pub card_reader: CardReaderSection,
 }
 
 /// `[mesh]`
@@ -120,11 +122,40 @@ impl Default for CustodySection {
 pub struct HubSection {
     /// Milliseconds between checkpoints while something changes.
     pub checkpoint_every_ms: u64,
+    /// Who authorises cards before a sale.
+    pub gateway: GatewayKind,
+}
+
+/// `[card_reader]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CardReaderSection {
+    /// Where it answers over HTTP, on this machine; left out: there is none.
+    pub address: Option<SocketAddr>,
+    /// Milliseconds that a card is waited for.
+    pub within_ms: u64,
+}
+
+impl Default for CardReaderSection {
+    fn default() -> Self {
+        CardReaderSection { address: None, within_ms: 60_000 }
+    }
+}
+
+/// `hub.gateway`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayKind {
+    /// Nobody: tills take cards by the market's limits alone.
+    #[default]
+    None,
+    /// A gateway for tests that asks nobody: what it answers stands in the token.
+    Test,
 }
 
 impl Default for HubSection {
     fn default() -> Self {
-        HubSection { checkpoint_every_ms: 2_000 }
+        HubSection { checkpoint_every_ms: 2_000, gateway: GatewayKind::None }
     }
 }
 
@@ -191,6 +222,13 @@ impl Config {
             }
         }
         let config: Config = table.try_into().map_err(|error| invalid(&path, &error))?;
+        if let Some(address) = config.card_reader.address.filter(|address| !address.ip().is_loopback()) {
+            let detail = format!(
+                "card_reader.address: {address} is another machine's; a reader is a process on this one, so that nobody \
+                 between them sees a token"
+            );
+            return Err(ConfigError::Invalid { path, detail });
+        }
         if !config.api.listen.ip().is_loopback() && !config.api.allow_remote {
             return Err(ConfigError::Invalid {
                 path,

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod barcode;
 pub mod card_data;
+pub mod card_reader;
 pub mod cli;
 pub mod config;
 mod date;
@@ -10,6 +11,7 @@ pub mod demo;
 pub mod engine;
 pub mod events;
 pub mod fraud;
+pub mod gateway;
 pub mod hub;
 pub mod identity;
 pub mod import;

@@ -12,11 +12,13 @@ use stallmesh_protocol::Hash;
 use stallmesh_protocol::sign::DeviceKey;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Config;
+use crate::card_reader::{self, ReaderCall, ReaderReply};
+use crate::config::{Config, GatewayKind};
 use crate::engine::{
     Answer, Effect, Engine, EngineError, Failure, FailureCode, Input, Now, Request, RequestId, Settings,
 };
 use crate::events::Events;
+use crate::gateway::{self, GatewayCall, GatewayReply, TestGateway, TestGatewayError};
 use crate::identity::{self, IdentityError};
 use crate::link::{Channel, LinkCommand, LinkEvent, LinkNumbers, Road};
 use crate::mesh::{self, MeshConfig, MeshError};
@@ -32,6 +34,10 @@ const LINK_EVENTS_MAX: usize = 256;
 const REQUESTS_MAX: usize = 1024;
 /// A request that isn't answered in this time has failed for its caller; what it wrote stands.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Answers of a gateway that wait for the engine.
+const REPLIES_MAX: usize = 64;
+/// What a hub's test gateway remembers.
+const TEST_GATEWAY_FILE: &str = "test-gateway.jsonl";
 /// Over a clean stop of a hub: what nodes resume their connections from.
 const TICKETS_FILE: &str = "uplink.tickets";
 /// The longest sleep of the engine's thread: suspended machines wake up late, not never.
@@ -63,6 +69,9 @@ pub enum NodeError {
     /// The uplink.
     #[error(transparent)]
     Uplink(#[from] UplinkError),
+    /// The test gateway.
+    #[error(transparent)]
+    TestGateway(#[from] TestGatewayError),
     /// A thread could not be made, or has broken down.
     #[error("the node has stopped: {0}")]
     Stopped(String),
@@ -236,6 +245,8 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         checkpoint_every_ms: config.hub.checkpoint_every_ms.max(100),
         degree: config.mesh.degree.max(1),
         rehearsal: config.rehearsal,
+        gateway: config.hub.gateway != GatewayKind::None,
+        card_reader: config.card_reader.address.is_some(),
     };
     let clock = Clock::start();
     let root = identity::read_key(directory, identity::ROOT_KEY)?;
@@ -273,6 +284,16 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     let uplink = uplink::start(&seed, &uplink_config, numbers, events, uplink_receiver)?;
     phases::reached("shells");
 
+    let (replies, reply_receiver) = mpsc::channel(REPLIES_MAX);
+    let gateway = match config.hub.gateway {
+        GatewayKind::None => None,
+        GatewayKind::Test => Some(Arc::new(TestGateway::open(&directory.join(TEST_GATEWAY_FILE))?)),
+    };
+    let gateway = gateway.map(|gateway| gateway::start(gateway, replies));
+    let (reader_replies, reader_receiver) = mpsc::channel(REPLIES_MAX);
+    let within = Duration::from_millis(config.card_reader.within_ms);
+    let card_reader = config.card_reader.address.map(|address| card_reader::start(address, within, reader_replies));
+
     let (requests, request_receiver) = mpsc::channel(REQUESTS_MAX);
     let changes = Events::new(u64::from_be_bytes(random_run()?));
     let (stop, stopped) = oneshot::channel();
@@ -282,6 +303,8 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         engine,
         clock,
         roads: HashMap::from([(Road::Mesh, mesh_commands), (Road::Uplink, uplink_commands)]),
+        gateway,
+        card_reader,
         waiting: HashMap::new(),
         last_words: last_words.clone(),
         next_request: 1,
@@ -290,7 +313,13 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     std::thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            let result = run_engine(turn, event_receiver, request_receiver, stopped);
+            let incoming = Incoming {
+                events: event_receiver,
+                requests: request_receiver,
+                gateway: reply_receiver,
+                card_reader: reader_receiver,
+            };
+            let result = run_engine(turn, incoming, stopped);
             let _ = ended_sender.send(result);
         })
         .map_err(|error| NodeError::Stopped(format!("no thread for the engine: {error}")))?;
@@ -332,18 +361,39 @@ struct Turn {
     engine: Engine<RedbStore>,
     clock: Clock,
     roads: HashMap<Road, mpsc::UnboundedSender<LinkCommand>>,
+    gateway: Option<mpsc::UnboundedSender<GatewayCall>>,
+    card_reader: Option<mpsc::UnboundedSender<ReaderCall>>,
     waiting: HashMap<RequestId, oneshot::Sender<Answer>>,
     next_request: u64,
     changes: Events,
     last_words: LastWords,
 }
 
-fn run_engine(
-    mut turn: Turn,
-    mut events: mpsc::Receiver<LinkEvent>,
-    mut requests: mpsc::Receiver<Asked>,
-    mut stopped: oneshot::Receiver<()>,
-) -> Result<(), NodeError> {
+/// What comes to the engine's thread.
+struct Incoming {
+    events: mpsc::Receiver<LinkEvent>,
+    requests: mpsc::Receiver<Asked>,
+    gateway: mpsc::Receiver<GatewayReply>,
+    card_reader: mpsc::Receiver<ReaderReply>,
+}
+
+impl Incoming {
+    /// Something that is there already: whoever waits at the till goes before whatever comes over the network.
+    fn try_next(&mut self, turn: &mut Turn) -> Option<Input> {
+        if let Ok(asked) = self.requests.try_recv() {
+            return Some(turn.ask(asked));
+        }
+        if let Ok(reply) = self.card_reader.try_recv() {
+            return Some(Input::Reader(reply));
+        }
+        if let Ok(reply) = self.gateway.try_recv() {
+            return Some(Input::Gateway(reply));
+        }
+        self.events.try_recv().ok().map(Input::Link)
+    }
+}
+
+fn run_engine(mut turn: Turn, mut incoming: Incoming, mut stopped: oneshot::Receiver<()>) -> Result<(), NodeError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
@@ -359,8 +409,10 @@ fn run_engine(
             tokio::select! {
                 biased;
                 _ = &mut stopped => None,
-                asked = requests.recv() => Some(asked.map_or(Input::Tick, |asked| turn.ask(asked))),
-                event = events.recv() => Some(event.map_or(Input::Tick, Input::Link)),
+                asked = incoming.requests.recv() => Some(asked.map_or(Input::Tick, |asked| turn.ask(asked))),
+                Some(reply) = incoming.card_reader.recv() => Some(Input::Reader(reply)),
+                Some(reply) = incoming.gateway.recv() => Some(Input::Gateway(reply)),
+                event = incoming.events.recv() => Some(event.map_or(Input::Tick, Input::Link)),
                 () = tokio::time::sleep(sleep) => Some(Input::Tick),
             }
         });
@@ -368,15 +420,8 @@ fn run_engine(
         let tick = first == Input::Tick;
         turn.handle(first);
         for _ in 0..TURN_MAX {
-            // Whoever waits at the till goes before whatever comes over the network.
-            if let Ok(asked) = requests.try_recv() {
-                let input = turn.ask(asked);
-                turn.handle(input);
-            } else if let Ok(event) = events.try_recv() {
-                turn.handle(Input::Link(event));
-            } else {
-                break;
-            }
+            let Some(input) = incoming.try_next(&mut turn) else { break };
+            turn.handle(input);
         }
         if !tick && turn.engine.poll_timeout().is_some_and(|at| at <= turn.clock.now().monotonic_ms) {
             turn.handle(Input::Tick);
@@ -425,6 +470,16 @@ impl Turn {
                 }
                 Effect::Notice(notice) => {
                     self.changes.tell(notice);
+                }
+                Effect::Gateway(call) => {
+                    if let Some(gateway) = &self.gateway {
+                        let _ = gateway.send(call);
+                    }
+                }
+                Effect::Reader(call) => {
+                    if let Some(card_reader) = &self.card_reader {
+                        let _ = card_reader.send(call);
+                    }
                 }
                 Effect::Link(road, command) => {
                     if let Some(commands) = self.roads.get(&road) {

@@ -80,9 +80,15 @@ kinds! {
     CONDITIONS = 82, "conditions";
     /// Small facts for fraud rules, which expire.
     SIGNALS = 83, "signals";
+    /// What became of a payment that a hub was asked to authorise.
+    PAYMENT_OUTCOME = 84, "payment-outcome";
 
     /// A sale.
     SALE = 96, "sale";
+    /// A card is to be charged for a sale that isn't recorded yet.
+    PAYMENT_INTENT = 97, "payment-intent";
+    /// A payment that was asked for never came about.
+    PAYMENT_VOID = 98, "payment-void";
 
     /// The exact input of a settlement batch.
     CLOSING = 112, "closing";

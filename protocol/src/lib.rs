@@ -30,6 +30,7 @@ pub mod merkle;
 pub mod money;
 pub mod page;
 pub mod payload;
+pub mod payment;
 pub mod planted;
 pub mod replica;
 pub mod seal;

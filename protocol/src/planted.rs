@@ -88,6 +88,12 @@ bugs! {
     VoidedWaits "voided-waits" "What was voided before it was recorded waits to be captured all the same.",
     PartTwice "part-twice" "A part of a payment that is sent twice is taken twice.",
     TipLost "tip-lost" "A tip is the market's.",
+    // Payments on line.
+    VoidUntold "void-untold" "The hub never hears that a payment which it was asked for is void.",
+    SilenceApproves "silence-approves" "A hub that does not answer has approved.",
+    PartialWhole "partial-whole" "A bank that holds less than was asked for holds all of it.",
+    RecordsUnasked "records-unasked" "A sale whose caller is gone is recorded as soon as its card is approved.",
+    AnsweredTwice "answered-twice" "The hub asks its gateway under another name each time it starts.",
     // Money.
     ShareOfAll "share-of-all" "The market pays the whole of its promotions, whatever its share.",
     EntryAlone "entry-alone" "A sale is posted once per entry, not once per sale id.",

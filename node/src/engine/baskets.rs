@@ -145,6 +145,7 @@ impl<S: Store> Engine<S> {
             return Ok(self.basket_view(id, record));
         }
         record.check_open()?;
+        self.check_not_paying(&self.own_stall()?.stall, &id)?;
         if order.changes.len() > CHANGES_MAX {
             return Err(invalid(format!("changes: more than {CHANGES_MAX}")));
         }
@@ -245,13 +246,25 @@ impl<S: Store> Engine<S> {
             confirmed: sale.confirmed.clone(),
             known: sale.known.clone(),
         };
-        let answer = self.record_with(&order, record.tenders.clone())?;
+        let answer = self.record_with(&order, Some(id), record.tenders.clone())?;
         if let (Answer::Sale(view), None) = (&answer, &record.sold) {
-            // In the commit of the sale itself: it is sold, or it is open.
-            (record.sold, record.changed_at) = (Some(view.sale.to_string()), self.time());
-            self.close_basket(&id, &record);
+            let sale = view.sale;
+            self.sold(&id, &mut record, &sale);
         }
         Ok(answer)
+    }
+
+    /// In the commit of the sale itself: a basket is sold, or it is open.
+    pub(super) fn sold(&mut self, id: &BasketId, record: &mut Record, sale: &SaleId) {
+        (record.sold, record.changed_at) = (Some(sale.to_string()), self.time());
+        self.close_basket(id, record);
+    }
+
+    /// Open baskets' sales, and the parts of their payments.
+    pub(super) fn basket_parts(&self) -> Result<Vec<(BasketId, SaleId, Vec<Part>)>, StoreError> {
+        let stall = self.views.membership.stall(&self.device.id()).unwrap_or_default();
+        let open = self.open_baskets()?.into_iter();
+        Ok(open.map(|(id, record)| (id, SaleId::derive(stall, &id.sale_key()), record.tenders)).collect())
     }
 
     /// A basket, with what it costs now.

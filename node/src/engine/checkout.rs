@@ -7,11 +7,14 @@ use stallmesh_protocol::{Kind, Lane, SaleId, money, payload};
 
 use super::author::{Parts, position_text};
 use super::judgement::Said;
+use super::payments::{Attempt, Place, Taking};
 use super::pricing::Priced;
 use super::sales::SaleRecord;
 use super::tenders::{Part, TENDERS_MAX};
 use super::views::position;
-use super::{Answer, Engine, EngineError, Failure, FailureCode, SaleLineView, SaleOrder, SaleState, SaleView};
+use super::{
+    Answer, BasketId, Engine, EngineError, Failure, FailureCode, SaleLineView, SaleOrder, SaleState, SaleView,
+};
 use crate::card_data;
 use crate::fraud::{Action, Subject};
 use crate::hub::reconcile::is_in_range;
@@ -43,23 +46,35 @@ impl<S: Store> Engine<S> {
         if order.tenders.is_empty() {
             return Err(invalid(format!("tenders: there must be 1 to {TENDERS_MAX}")));
         }
-        self.record_with(order, Vec::new())
+        self.record_with(order, None, Vec::new())
     }
 
-    /// Records a sale of which some parts of the payment were taken before.
-    pub(super) fn record_with(&mut self, order: &SaleOrder, taken: Vec<Part>) -> Outcome<Answer> {
+    /// Records a sale, of a basket with the parts of its payment that were taken before. Where the hub is asked about a
+    /// card first, the sale waits for it.
+    pub(super) fn record_with(
+        &mut self,
+        order: &SaleOrder,
+        basket: Option<BasketId>,
+        taken: Vec<Part>,
+    ) -> Outcome<Answer> {
         let certificate = self.own_stall()?;
         check_order(order)?;
         let sale = SaleId::derive(&certificate.stall, &order.idempotency_key);
         let order_hash = order_hash(order);
+        let used = || {
+            let detail = format!("idempotency key `{}` was used for another sale", order.idempotency_key);
+            Failure::new(FailureCode::EConflict, detail)
+        };
         if let Some(known) = self.sale_record(&sale)? {
-            if known.order_hash == order_hash {
-                return Ok(Answer::Sale(self.sale_view(&known)));
-            }
-            return Err(Failure::new(
-                FailureCode::EConflict,
-                format!("idempotency key `{}` was used for another sale", order.idempotency_key),
-            ));
+            let is_same = known.order_hash == order_hash;
+            return if is_same { Ok(Answer::Sale(self.sale_view(&known))) } else { Err(used()) };
+        }
+        let mut taken = taken;
+        match self.attempt_of(&sale)? {
+            Some(attempt) if attempt.is_over => taken.extend(attempt.parts),
+            Some(attempt) if attempt.order_hash == order_hash => return Err(self.wait_for(sale)),
+            Some(_) => return Err(used()),
+            None => {}
         }
         if self.views.membership.is_revoked(&self.device.id()) {
             return Err(Failure::new(FailureCode::EScope, "this device's certificate was revoked"));
@@ -67,13 +82,7 @@ impl<S: Store> Engine<S> {
         if planted::is_on(Bug::StopsSelling) && !self.links.values().any(|link| link.road == Road::Uplink) {
             return Err(Failure::new(FailureCode::EUnavailable, "the hub is out of reach"));
         }
-        let basket = BasketFile {
-            lines: order.lines.clone(),
-            codes: order.codes.clone(),
-            customer: order.customer.clone(),
-            ..BasketFile::default()
-        };
-        let priced = self.price(&certificate.stall, &basket)?;
+        let priced = self.price(&certificate.stall, &basket_of(order))?;
         if let Some(open) = taken.iter().find(|part| part.is_open()) {
             let detail = format!("tender {} is being asked about: wait for its answer, or void it", open.number);
             return Err(Failure::new(FailureCode::EConflict, detail));
@@ -83,17 +92,52 @@ impl<S: Store> Engine<S> {
         for action in &below {
             self.judge_action(*action, &said)?;
         }
-        let taken: Vec<Part> = taken.into_iter().filter(Part::counts).collect();
+        let within_ms = self.asks_hub_within(order.rehearsal);
+        let taking = Taking { sale, place: Place::Attempt, said, is_rehearsal: order.rehearsal, within_ms };
         let earlier = taken.len();
-        let (total, parts) =
-            self.take_parts(sale, &order.tenders, taken, priced.answer.total, &said, order.rehearsal)?;
-        let recorded = self.record_paid(order, &certificate, &priced, total, &parts, &below, order_hash);
+        let (total, mut parts) = self.take_parts(&taking, &order.tenders, taken, priced.answer.total)?;
+        if parts[earlier..].iter().any(Part::is_open) {
+            let own = parts.split_off(earlier);
+            // A basket keeps its own.
+            let before = if basket.is_some() { Vec::new() } else { parts };
+            self.keep_attempt(&sale, &Attempt::new(order, order_hash, basket, before, own));
+            return Err(self.wait_for(sale));
+        }
+        let paid: Vec<Part> = parts.iter().filter(|part| part.counts()).cloned().collect();
+        let recorded = self.record_paid(order, &certificate, &priced, total, &paid, &below, order_hash);
         if recorded.is_err() {
-            for part in &parts[earlier..] {
-                self.unexpose(sale, part.number);
-            }
+            self.give_back(&taking, &mut parts[earlier..])?;
         }
         recorded
+    }
+
+    /// Records a sale that has waited for its parts.
+    pub(super) fn record_attempted(
+        &mut self,
+        order: &SaleOrder,
+        order_hash: &str,
+        basket: Option<BasketId>,
+        own: &[Part],
+    ) -> Outcome<Answer> {
+        let certificate = self.own_stall()?;
+        let priced = self.price(&certificate.stall, &basket_of(order))?;
+        let below = self.prices_below(&certificate.stall, order, &priced.answer);
+        let mut record = basket.map(|id| self.known_basket(&id)).transpose()?;
+        let taken = record.iter().flat_map(|record| &record.tenders);
+        let parts: Vec<Part> = taken.chain(own).filter(|part| part.counts()).cloned().collect();
+        let due = self.due(priced.answer.total, &parts)?;
+        if due.covered != due.total {
+            let because = own.iter().find(|part| !part.because.is_empty()).map(|part| part.because.as_str());
+            let because = because.unwrap_or("its price has changed meanwhile");
+            let detail = format!("tenders: {} of {} are covered: {because}", due.covered, due.total);
+            return Err(Failure::new(FailureCode::EDeclined, detail));
+        }
+        let hash = order_hash.to_owned();
+        let answer = self.record_paid(order, &certificate, &priced, due.total, &parts, &below, hash)?;
+        if let (Some(id), Some(record), Answer::Sale(view)) = (basket, &mut record, &answer) {
+            self.sold(&id, record, &view.sale);
+        }
+        Ok(answer)
     }
 
     /// What is sold for less than the catalog says, by the till's word.
@@ -228,6 +272,15 @@ impl<S: Store> Engine<S> {
         let catalog = self.views.catalog().stall(stall);
         let product = |line: &LineAnswer| catalog.and_then(|catalog| catalog.get(&line.sku));
         answer.lines.iter().map(|line| product(line).map(|product| product.name).unwrap_or_default()).collect()
+    }
+}
+
+fn basket_of(order: &SaleOrder) -> BasketFile {
+    BasketFile {
+        lines: order.lines.clone(),
+        codes: order.codes.clone(),
+        customer: order.customer.clone(),
+        ..BasketFile::default()
     }
 }
 

@@ -155,6 +155,11 @@ impl<S: Store> Engine<S> {
             }
             self.views.insert(held);
             catalog |= held.entry.kind == Kind::PRODUCTS;
+            match held.entry.kind {
+                Kind::PAYMENT_OUTCOME => self.outcome_came(held),
+                Kind::PAYMENT_INTENT | Kind::PAYMENT_VOID => self.payment_came(held),
+                _ => {}
+            }
             joining |= matches!(held.entry.kind, Kind::JOIN_REQUEST | Kind::JOIN_CHALLENGE | Kind::JOIN_REFUSAL);
             if matches!(held.entry.kind, Kind::FORK_PROOF | Kind::FORK_RESTATED)
                 && let Some(bytes) = held.entry.payload.bytes(Part::Public)

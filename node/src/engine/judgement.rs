@@ -201,6 +201,13 @@ impl<S: Store> Engine<S> {
         Ok(market_bears)
     }
 
+    /// How long the market's tills wait for the hub's word on a card, in milliseconds; `None`: they don't ask.
+    pub(super) fn asks_within(&mut self) -> Option<u64> {
+        self.compile_rules().ok()?;
+        let within_ms = self.judge.rules().ok()?.market.authorise_within_ms;
+        (within_ms > 0).then_some(within_ms)
+    }
+
     /// Judges what isn't a card payment.
     pub(super) fn judge_action(&mut self, action: Action, said: &Said<'_>) -> Result<(), Failure> {
         self.compile_rules()?;

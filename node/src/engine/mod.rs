@@ -21,6 +21,7 @@
 //! | `erasure` | what is said about a person goes |
 //! | `pricing`, `promotions`, `conditions` | what a basket costs here and now |
 //! | `baskets`, `tenders`, `checkout`, `sales` | open baskets, parts of payments, recording a sale; how safe each is |
+//! | `payments` | cards on line first: intents, their outcomes, and sales that wait for them |
 //! | `signals`, `judgement` | what is said about cards, devices and people; whether a payment is taken, asked about or declined |
 //! | `hub` | admitting, renewing, checkpoints, settling, opening keys, taking a burned hub's place; statements and read keys at a stall |
 //! | `answers`, `explain`, `export` | what people ask |
@@ -47,6 +48,7 @@ mod logs;
 mod market;
 mod once;
 mod overlay;
+mod payments;
 mod peers;
 mod policies;
 mod pricing;
@@ -76,7 +78,7 @@ use self::author::Writer;
 use self::clock::TrustedClock;
 use self::custody::Custody;
 pub use self::export::{ExportError, Recomputed, RecomputedSale, recompute};
-use self::hub::{Books, OpeningKeys, Recovery, Renewals};
+use self::hub::{Books, GatewayBook, OpeningKeys, Recovery, Renewals};
 use self::join::Joining;
 pub(crate) use self::join::hello_tag;
 use self::judgement::Judge;
@@ -84,12 +86,15 @@ use self::links::Link;
 use self::logs::{HeldAncestry, Logs};
 pub use self::market::{CreateError, MarketOrder, RecoveryOrder, create_market, recover_market};
 use self::overlay::Overlay;
+use self::payments::Payments;
 use self::peers::PeerBook;
 use self::pricing::Pricing;
 pub use self::request::*;
 use self::sales::SalesBook;
 use self::views::Views;
 use self::ways::Ways;
+use crate::card_reader::{ReaderCall, ReaderReply};
+use crate::gateway::{GatewayCall, GatewayReply};
 use crate::link::{Channel, LinkCommand, LinkEvent, LinkId, Road};
 use crate::store::{Store, StoreError, Table};
 
@@ -113,6 +118,10 @@ pub enum Input {
     Link(LinkEvent),
     /// Somebody asks.
     Request(RequestId, Request),
+    /// A hub's gateway has answered.
+    Gateway(GatewayReply),
+    /// The card reader has.
+    Reader(ReaderReply),
     /// Time has passed.
     Tick,
 }
@@ -126,6 +135,10 @@ pub enum Effect {
     Answer(RequestId, Answer),
     /// Tell whoever listens.
     Notice(Notice),
+    /// By a hub's gateway; the same call may come again, also after a restart.
+    Gateway(GatewayCall),
+    /// By the card reader beside this till; the same call may come again, too.
+    Reader(ReaderCall),
 }
 
 /// The keys of a device.
@@ -162,6 +175,10 @@ pub struct Settings {
     pub degree: usize,
     /// Every sale is a rehearsal, whatever whoever records it says.
     pub rehearsal: bool,
+    /// Hub: whether there is a gateway that authorises cards.
+    pub gateway: bool,
+    /// Whether a card reader stands beside this till.
+    pub card_reader: bool,
 }
 
 impl Default for Settings {
@@ -177,6 +194,8 @@ impl Default for Settings {
             checkpoint_every_ms: 2_000,
             degree: 6,
             rehearsal: false,
+            gateway: false,
+            card_reader: false,
         }
     }
 }
@@ -267,6 +286,8 @@ pub struct Engine<S> {
     onces: once::Onces,
     pricing: Pricing,
     judge: Judge,
+    payments: Payments,
+    gateway: GatewayBook,
     books: Books,
     receipts: u64,
     uplink_enabled: bool,
@@ -401,6 +422,8 @@ impl<S: Store> Engine<S> {
             onces: once::Onces::default(),
             pricing: Pricing::default(),
             judge: Judge::default(),
+            payments: Payments::default(),
+            gateway: GatewayBook::default(),
             books: Books::default(),
             receipts: 0,
             battery: 0,
@@ -436,6 +459,8 @@ impl<S: Store> Engine<S> {
         }
         engine.load_judge()?;
         engine.load_exposure()?;
+        engine.load_payments()?;
+        engine.load_gateway()?;
         engine.load_sales()?;
         engine.load_onces()?;
         engine.tick();
@@ -480,10 +505,9 @@ impl<S: Store> Engine<S> {
         self.advance(now);
         match input {
             Input::Link(event) => self.handle_link(event),
-            Input::Request(id, request) => {
-                let answer = self.answer(request);
-                self.effects.push(Effect::Answer(id, answer));
-            }
+            Input::Request(id, request) => self.answer_or_wait(id, request),
+            Input::Gateway(reply) => self.gateway_replied(&reply),
+            Input::Reader(reply) => self.reader_replied(reply),
             Input::Tick => self.tick(),
         }
         self.pump();
@@ -540,6 +564,7 @@ impl<S: Store> Engine<S> {
             self.renewals.poll_timeout(),
             self.joining.as_ref().and_then(Joining::poll_timeout),
             self.custody.poll_timeout(),
+            self.payments.poll_timeout(),
             self.ways.poll_timeout(),
             self.link_timeout(),
         ]
@@ -563,6 +588,7 @@ impl<S: Store> Engine<S> {
         self.link_timeouts();
         self.joining_tick();
         self.custody_tick();
+        self.payments_tick();
         if self.ways.poll_timeout().is_some_and(|at| at <= now) {
             self.update_status();
         }

@@ -5,9 +5,10 @@ use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{SaleId, money, payload};
 
 use super::judgement::Said;
+use super::payments::{Place, Taking};
 use super::{
     Authorised, BasketId, BasketView, Engine, Failure, FailureCode, OrderTender, PartOrder, PartState, PartView,
-    TenderKind, TenderView,
+    ReasonView, TenderKind, TenderView,
 };
 use crate::card_data;
 use crate::fraud::{Action, Subject};
@@ -30,6 +31,7 @@ fn out_of_range() -> Failure {
 
 /// One part.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Part {
     /// With the sale's id it names the payment.
     pub(crate) number: u32,
@@ -45,8 +47,19 @@ pub(crate) struct Part {
     pub(crate) authorised: Authorised,
     /// Whether the market bears it if the bank declines it later.
     pub(crate) market_bears: bool,
+    /// Reasons that a person lets pass this once.
+    pub(crate) confirmed: Vec<String>,
     /// Rules whose alarm a person has answered with "known".
     pub(crate) known: Vec<String>,
+    /// Whether the hub was asked for it.
+    pub(crate) is_asked: bool,
+    /// Whether the card reader has it now, and whether it ever had.
+    pub(crate) is_at_reader: bool,
+    pub(crate) was_at_reader: bool,
+    /// Whether it is no real payment.
+    pub(crate) is_rehearsal: bool,
+    /// Why it was declined, or asked about in vain.
+    pub(crate) reasons: Vec<ReasonView>,
     pub(crate) state: PartState,
     pub(crate) because: String,
     /// When, in milliseconds since 1970.
@@ -85,6 +98,7 @@ impl Part {
             state: self.state,
             authorised: self.authorised,
             because: self.because.clone(),
+            reasons: self.reasons.clone(),
         }
     }
 
@@ -176,24 +190,14 @@ impl<S: Store> Engine<S> {
         Due::new(exact, parts, |total| self.round_cash(total))
     }
 
-    /// Takes one more part: judged, and counted to what waits.
-    #[allow(clippy::too_many_arguments, reason = "each says one thing of the part")]
-    pub(super) fn take_part(
-        &mut self,
-        sale: SaleId,
-        field: &str,
-        tender: &OrderTender,
-        amount: u64,
-        earlier: &[Part],
-        said: &Said<'_>,
-        is_rehearsal: bool,
-    ) -> Outcome<Part> {
-        let is_cash = tender.kind == TenderKind::Cash;
-        if earlier.len() >= TENDERS_MAX {
+    /// What a part would be: whole and of its kind, and nothing is done yet.
+    fn draft_part(&mut self, field: &str, tender: &OrderTender, amount: u64, earlier: &[Part]) -> Outcome<Part> {
+        if earlier.iter().filter(|part| part.counts() || part.is_open()).count() >= TENDERS_MAX {
             return Err(invalid(format!("tenders: there must be 1 to {TENDERS_MAX}")));
         }
         let wanted = amount.checked_add(tender.tip).ok_or_else(out_of_range)?;
         let mut part = Part {
+            // A number that was used names its payment for ever.
             number: earlier.iter().map(|part| part.number + 1).max().unwrap_or(0),
             kind: tender.kind,
             amount,
@@ -201,7 +205,7 @@ impl<S: Store> Engine<S> {
             at: self.time(),
             ..Part::default()
         };
-        if is_cash {
+        if tender.kind == TenderKind::Cash {
             part.given = tender.given.unwrap_or(wanted);
             if part.given < wanted {
                 return Err(invalid(format!("{field}given: less than the amount")));
@@ -215,80 +219,113 @@ impl<S: Store> Engine<S> {
                 check_text(field, "reference", &tender.reference)?;
                 part.reference = card_data::mask(&tender.reference).into_owned();
             }
-            TenderKind::Card | TenderKind::Wallet => {
-                check_token(field, &tender.token)?;
-                check_text(field, "card", &tender.card)?;
-                if card_data::looks_like_card(&tender.card) {
-                    return Err(invalid(format!(
-                        "{field}card: this looks like a card number, which must never be sent here; send the name that \
-                         the reader gives the card"
-                    )));
+            // The card reader gives the rest.
+            TenderKind::Card | TenderKind::Wallet if tender.token.is_empty() && self.settings.card_reader => {
+                if !tender.card.is_empty() {
+                    return Err(invalid(format!("{field}card: the card reader says it; or send a token with it")));
                 }
-                let fingerprints = self.fingerprints(&tender.card);
-                if !is_rehearsal {
-                    part.market_bears = self.judge_card(&fingerprints, wanted, true, said)?;
-                    self.expose(sale, part.number, fingerprints.first().copied(), wanted);
-                }
-                part.fingerprint = fingerprints.first().map(|subject| subject.0);
-                part.token.clone_from(&tender.token);
-                part.authorised = Authorised::Offline;
                 part.state = PartState::Approved;
-                part.known = said.known.to_vec();
+            }
+            TenderKind::Card | TenderKind::Wallet => {
+                check_card(field, &tender.token, &tender.card)?;
+                self.know_card(&mut part, tender.token.clone(), &tender.card);
             }
         }
         Ok(part)
+    }
+
+    fn know_card(&mut self, part: &mut Part, token: String, card: &str) {
+        part.fingerprint = self.fingerprints(card).first().map(|subject| subject.0);
+        part.token = token;
+        (part.state, part.authorised) = (PartState::Approved, Authorised::Offline);
+    }
+
+    /// What a reader says of a card is checked as what a caller says.
+    pub(super) fn read_card(&mut self, part: &mut Part, token: String, card: &str) -> Outcome<()> {
+        check_card("the card reader's ", &token, card)?;
+        self.know_card(part, token, card);
+        Ok(())
+    }
+
+    /// Takes a part: judged, and asked for at the hub, or counted to what waits.
+    pub(super) fn admit_part(&mut self, taking: &Taking<'_>, part: &mut Part, card: &str) -> Outcome<()> {
+        if !part.is_by_card() {
+            return Ok(());
+        }
+        (part.known, part.confirmed) = (taking.said.known.to_vec(), taking.said.confirmed.to_vec());
+        if part.token.is_empty() {
+            self.ask_reader(taking, part);
+            return Ok(());
+        }
+        if taking.is_rehearsal {
+            return Ok(());
+        }
+        let (fingerprints, wanted) = (self.fingerprints(card), part.amount.saturating_add(part.tip));
+        match taking.within_ms {
+            Some(within_ms) => {
+                self.judge_card(&fingerprints, wanted, false, &taking.said)?;
+                self.ask_hub(taking, part, within_ms)
+            }
+            None => {
+                part.market_bears = self.judge_card(&fingerprints, wanted, true, &taking.said)?;
+                self.expose(taking.sale, part.number, fingerprints.first().copied(), wanted);
+                Ok(())
+            }
+        }
     }
 
     /// Takes parts of an order beside those that were taken before. What they come to is the sale's total; else, or
     /// where one of them isn't taken, none is.
     pub(super) fn take_parts(
         &mut self,
-        sale: SaleId,
+        taking: &Taking<'_>,
         orders: &[OrderTender],
         taken: Vec<Part>,
         exact: u64,
-        said: &Said<'_>,
-        is_rehearsal: bool,
     ) -> Outcome<(u64, Vec<Part>)> {
-        let before = taken.len();
-        let mut parts = taken;
-        let outcome = self.take_each(sale, orders, &mut parts, exact, said, is_rehearsal);
-        if outcome.is_err() {
-            for part in &parts[before..] {
-                self.unexpose(sale, part.number);
-            }
-        }
-        Ok((outcome?, parts))
-    }
-
-    fn take_each(
-        &mut self,
-        sale: SaleId,
-        orders: &[OrderTender],
-        parts: &mut Vec<Part>,
-        exact: u64,
-        said: &Said<'_>,
-        is_rehearsal: bool,
-    ) -> Outcome<u64> {
+        let (before, mut parts) = (taken.len(), taken);
         for (index, tender) in orders.iter().enumerate() {
             let amount = match tender.amount {
                 Some(amount) => amount,
                 None if orders.len() == 1 => {
-                    let due = self.due(exact, parts)?;
+                    let due = self.due(exact, &parts)?;
                     if tender.kind == TenderKind::Cash { due.left_in_cash } else { due.left }
                 }
                 None => return Err(invalid(format!("tenders[{index}].amount: needed where there are several"))),
             };
-            let field = format!("tenders[{index}].");
-            let part = self.take_part(sale, &field, tender, amount, parts, said, is_rehearsal)?;
+            let part = self.draft_part(&format!("tenders[{index}]."), tender, amount, &parts)?;
             parts.push(part);
         }
-        let due = self.due(exact, parts)?;
+        let due = self.due(exact, &parts)?;
         if due.covered != due.total {
             let (covered, total) = (due.covered, due.total);
             return Err(invalid(format!("tenders: they sum to {covered}, the sale's total is {total}")));
         }
-        Ok(due.total)
+        let admitted = self.admit_parts(taking, orders, &mut parts[before..]);
+        if admitted.is_err() {
+            self.give_back(taking, &mut parts[before..])?;
+        }
+        admitted.map(|()| (due.total, parts))
+    }
+
+    fn admit_parts(&mut self, taking: &Taking<'_>, orders: &[OrderTender], parts: &mut [Part]) -> Outcome<()> {
+        // Nobody is asked about one card of a bill whose other card is declined here.
+        if taking.within_ms.is_some() && parts.iter().filter(|part| part.is_by_card()).count() > 1 {
+            let with_token = |(part, _): &(&Part, &OrderTender)| !part.token.is_empty();
+            for (part, order) in parts.iter().zip(orders).filter(with_token) {
+                let fingerprints = self.fingerprints(&order.card);
+                self.judge_card(&fingerprints, part.amount.saturating_add(part.tip), false, &taking.said)?;
+            }
+        }
+        for (part, order) in parts.iter_mut().zip(orders) {
+            self.admit_part(taking, part, &order.card)?;
+        }
+        Ok(())
+    }
+
+    /// Parts of a sale that comes to nothing.
+    pub(super) fn give_back(&mut self, taking: &Taking<'_>, parts: &mut [Part]) -> Outcome<()> {
+        parts.iter_mut().try_for_each(|part| self.void_part(taking.place, taking.sale, part))
     }
 
     /// Takes a part of a basket's payment. The same key is the same part.
@@ -298,6 +335,7 @@ impl<S: Store> Engine<S> {
             return Ok(self.basket_view(id, record));
         }
         record.check_open()?;
+        self.check_not_paying(&stall, &id)?;
         let exact = self.quote(&record.basket)?.quote.total;
         let due = self.due(exact, &record.tenders)?;
         let is_cash = order.kind == TenderKind::Cash;
@@ -314,10 +352,17 @@ impl<S: Store> Engine<S> {
         if amount == 0 && (order.tip == 0 || exact > 0) {
             return Err(invalid("amount: nothing is left to pay"));
         }
-        let said = Said { confirmed: &order.confirmed, known: &order.known };
-        let sale = SaleId::derive(&stall, &id.sale_key());
-        let part =
-            self.take_part(sale, "", &order.tender(), amount, &record.tenders, &said, self.settings.rehearsal)?;
+        let is_rehearsal = self.settings.rehearsal;
+        let taking = Taking {
+            sale: SaleId::derive(&stall, &id.sale_key()),
+            place: Place::Basket(id),
+            said: Said { confirmed: &order.confirmed, known: &order.known },
+            is_rehearsal,
+            within_ms: self.asks_hub_within(is_rehearsal),
+        };
+        let tender = order.tender();
+        let mut part = self.draft_part("", &tender, amount, &record.tenders)?;
+        self.admit_part(&taking, &mut part, &tender.card)?;
         record.tenders.push(part);
         record.remember(key, order);
         self.change_record(&id, &mut record);
@@ -328,6 +373,7 @@ impl<S: Store> Engine<S> {
     pub(super) fn void_tender(&mut self, id: BasketId, number: u32, confirmed: &[String]) -> Outcome<BasketView> {
         let (stall, mut record) = (self.own_stall()?.stall, self.known_basket(&id)?);
         record.check_open()?;
+        self.check_not_paying(&stall, &id)?;
         let now = self.time();
         let Some(part) = record.tenders.iter_mut().find(|part| part.number == number) else {
             let detail = format!("this basket has no tender {number}");
@@ -343,10 +389,7 @@ impl<S: Store> Engine<S> {
             self.judge_action(action, &Said { confirmed, known: &[] })?;
             self.tell_market(None, &[(action, &[])])?;
         }
-        part.state = PartState::Void;
-        if !planted::is_on(Bug::VoidedWaits) {
-            self.unexpose(SaleId::derive(&stall, &id.sale_key()), number);
-        }
+        self.void_part(Place::Basket(id), SaleId::derive(&stall, &id.sale_key()), part)?;
         self.change_record(&id, &mut record);
         Ok(self.basket_view(id, record))
     }
@@ -363,6 +406,18 @@ impl<S: Store> Engine<S> {
 fn check_text(field: &str, name: &str, text: &str) -> Outcome<()> {
     if text.len() > TEXT_MAX || text.chars().any(char::is_control) {
         return Err(invalid(format!("{field}{name}: at most {TEXT_MAX} bytes, without control characters")));
+    }
+    Ok(())
+}
+
+fn check_card(field: &str, token: &str, card: &str) -> Outcome<()> {
+    check_token(field, token)?;
+    check_text(field, "card", card)?;
+    if card_data::looks_like_card(card) {
+        return Err(invalid(format!(
+            "{field}card: this looks like a card number, which must never be sent here; send the name that the reader \
+             gives the card"
+        )));
     }
     Ok(())
 }

@@ -16,6 +16,15 @@ pub struct PolicyFile {
     /// Who bears one for which the vendor was asked by a limit of the market, and said yes; where left out, the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked_borne_by: Option<Bearer>,
+    /// How long a till that has a way to the hub waits for its word on a card before the limits decide, in milliseconds;
+    /// 0: cards are taken by the limits alone, and the hub isn't asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub authorise_within_ms: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What a stall sets for itself: it can only be narrower.

@@ -12,6 +12,8 @@ const STALL: &str = "risk limits";
 const MINUTE_MS: u64 = 60_000;
 /// A year: what waits longer is no longer a matter of limits.
 const MINUTES_MAX: u64 = 366 * 24 * 60;
+/// Longer than a customer waits.
+const AUTHORISE_WITHIN_MAX_MS: u64 = 20_000;
 
 /// The market's policy, narrowed by a stall.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,10 @@ impl Policy {
             return Err(FileProblem::new(MARKET, "", format!("`{currency}` is no currency in use")));
         }
         check(MARKET, &market.limits)?;
+        if market.authorise_within_ms > AUTHORISE_WITHIN_MAX_MS {
+            let detail = format!("at most {AUTHORISE_WITHIN_MAX_MS}: nobody waits longer for a card");
+            return Err(FileProblem::new(MARKET, "authorise_within_ms", detail));
+        }
         check(STALL, &stall.limits)?;
         Ok(Policy {
             currency: currency.to_owned(),

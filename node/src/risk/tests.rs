@@ -136,7 +136,12 @@ fn narrowing_is_never_looser_than_either_and_its_order_plays_no_part() {
         assert_eq!(both.narrowed(&one), both);
         let judge = |limits: LimitsFile| {
             // Steps in a wrong order are refused in files; here they are only narrowed.
-            let market = PolicyFile { limits: LimitsFile::default(), borne_by: Bearer::Stall, asked_borne_by: None };
+            let market = PolicyFile {
+                limits: LimitsFile::default(),
+                borne_by: Bearer::Stall,
+                asked_borne_by: None,
+                authorise_within_ms: 0,
+            };
             let mut policy = Policy::new(&market, &StallFile::default(), "EUR").unwrap();
             policy.set_limits(limits);
             policy.judge(&exposure, &attempt(3_000), NOW).answer

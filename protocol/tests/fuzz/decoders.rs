@@ -168,7 +168,7 @@ fn one_payload(kind: u8, bytes: &[u8]) {
             assert_eq!(payload::encode(&read), bytes);
         }
     }
-    match kind % 23 {
+    match kind % 27 {
         0 => again::<payload::Opening>(bytes),
         1 => again::<payload::LowMark>(bytes),
         2 => again::<payload::DayKey>(bytes),
@@ -191,7 +191,11 @@ fn one_payload(kind: u8, bytes: &[u8]) {
         19 => again::<payload::Conditions>(bytes),
         20 => again::<payload::Restoration>(bytes),
         21 => again::<payload::Signals>(bytes),
-        _ => again::<payload::CheckoutRules>(bytes),
+        22 => again::<payload::CheckoutRules>(bytes),
+        23 => again::<payload::PaymentIntent>(bytes),
+        24 => again::<payload::PaymentVoid>(bytes),
+        25 => again::<payload::PaymentOutcome>(bytes),
+        _ => again::<payload::PaymentAnswer>(bytes),
     }
     // The one that has a list of its own order in it.
     if let Ok(read) = payload::decode::<payload::Opening>("opening", bytes)

@@ -70,6 +70,10 @@ fn each_vector_is_a_seed_of_its_decoder() {
         "Restoration",
         "Signals",
         "CheckoutRules",
+        "PaymentIntent",
+        "PaymentVoid",
+        "PaymentOutcome",
+        "PaymentAnswer",
     ];
     for (list, name) in [("accepted", "payload"), ("refused", "refused")] {
         for (number, case) in vectors("payloads")[list].as_array().into_iter().flatten().enumerate() {

@@ -280,6 +280,35 @@ fn accepted() -> Vec<Value> {
             "SalePersonal",
             payload::SalePersonal { operator: "Ada".into(), note: "gift".into(), ..Default::default() }
         ),
+        case!(
+            Kind::PAYMENT_INTENT,
+            "PaymentIntent",
+            payload::PaymentIntent {
+                sale: vec![2; 16],
+                number: 1,
+                amount: 1_250,
+                currency: "EUR".into(),
+                token: "tok_1".into(),
+                fingerprint: vec![7; 16],
+                answer_key: vec![8; 32],
+            }
+        ),
+        case!(Kind::PAYMENT_VOID, "PaymentVoid", payload::PaymentVoid { sale: vec![2; 16], number: 1 }),
+        case!(
+            Kind::PAYMENT_OUTCOME,
+            "PaymentOutcome",
+            payload::PaymentOutcome { intent: vec![9; 16], sealed: vec![1; 96] }
+        ),
+        case!(
+            Kind::PAYMENT_OUTCOME,
+            "PaymentAnswer",
+            payload::PaymentAnswer {
+                answer: 1,
+                amount: 1_000,
+                reference: "auth_1".into(),
+                because: "the bank approved less".into(),
+            }
+        ),
         case!(Kind::CLOSING_INPUT, "ClosingInput", payload::ClosingInput { number: 1, logs: vec![input] }),
         case!(Kind::STANDING, "Standing", payload::Standing { leaves: vec![vec![1; 300], vec![2; 300]] }),
         case!(

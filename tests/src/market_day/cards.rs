@@ -131,6 +131,10 @@ impl Day {
         };
         let open = sales.iter().filter(|sale| sale.state != SaleState::Settled && paid_by_card(sale));
         let (count, sum) = open.fold((0, 0), |(count, sum), sale| (count + 1, sum + sale.total));
+        // Where the bank was asked, what waits is what it had no word on: some of them, or one that isn't recorded yet.
+        if self.is_online() {
+            return Ok(());
+        }
         if (waits.payments, waits.sum) != (count, sum) {
             let what = format!("node {device}: {count} payments of {sum} wait, it says {waits:?}");
             return Err(Broken::new(Invariant::Judged, what));

@@ -212,10 +212,15 @@ impl Day {
             Answer::Status(status) => status.time,
             _ => u64::MAX,
         };
-        let answer = self.simulation.ask(device, Request::RecordSale(order.clone()));
+        let Some(answer) = self.ask_or_wait(device, &order) else { return Ok(()) };
         if self.truth.is_honest(device) {
             self.i16_blocks_are_the_markets(device, &known, asked_at, &answer)?;
         }
+        self.heard(device, order, again, answer)
+    }
+
+    /// What becomes of a sale that was asked for.
+    pub(super) fn heard(&mut self, device: usize, order: SaleOrder, again: bool, answer: Answer) -> Result<(), Broken> {
         match answer {
             Answer::Failed(failure) if matches!(failure.code, FailureCode::EAsk | FailureCode::EDeclined) => {
                 let Some(insisting) = self.insist(&order, &failure) else {

@@ -120,6 +120,7 @@ impl Day {
             self.reached.insert(Rare::TakenOver);
         }
         self.i7_a_line_parts_what_stands()?;
+        self.i18_nobody_is_charged_for_nothing()?;
         self.i1_what_survived_counts(bound)
     }
 

@@ -63,6 +63,8 @@ pub enum Invariant {
     Priced,
     /// I16, I17: what the market blocks isn't taken and nobody else blocks; what waits to be captured is what was taken.
     Judged,
+    /// I18: what the bank holds at a day's end was sold, and each payment has one name.
+    Charged,
     /// A member that runs goes on selling.
     KeepsSelling,
     /// A seed gives the same run each time.
@@ -106,6 +108,7 @@ impl std::fmt::Display for Invariant {
             Invariant::KeyStreams => "I14",
             Invariant::Priced => "I15",
             Invariant::Judged => "I16",
+            Invariant::Charged => "I18",
             Invariant::KeepsSelling => "keeps selling",
             Invariant::Deterministic => "deterministic",
             Invariant::NoPanic => "no panic",
@@ -267,7 +270,7 @@ impl Day {
             let sales = self.truth.sales.len();
             self.sell(device, 1, false)?;
             // It may just have died of its disk.
-            if self.truth.sales.len() == sales && self.runs(device) {
+            if self.truth.sales.len() == sales && self.runs(device) && !self.waits(device) {
                 let what = format!("node {device} doesn't sell any more: {}", self.refusal);
                 return Err(Broken::new(Invariant::KeepsSelling, what));
             }

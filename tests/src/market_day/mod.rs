@@ -19,6 +19,7 @@ mod honesty;
 pub mod invariants;
 mod liars;
 mod money;
+mod online;
 mod plan;
 mod shrink;
 mod strikes;
@@ -85,13 +86,15 @@ pub enum Rare {
     AskedAbout,
     /// A till declined a card that was blocked.
     CardBlocked,
+    /// A sale waited for the bank's word on its card.
+    AskedTheBank,
     /// A hub that burned was replaced, and the new one met the market.
     TakenOver,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Rare; 20] = [
+    pub const ALL: [Rare; 21] = [
         Rare::Died,
         Rare::Wiped,
         Rare::TimedOut,
@@ -111,6 +114,7 @@ impl Rare {
         Rare::Promotion,
         Rare::AskedAbout,
         Rare::CardBlocked,
+        Rare::AskedTheBank,
         Rare::TakenOver,
     ];
 }
@@ -184,6 +188,8 @@ pub struct Day {
     most_words: usize,
     /// Why a sale was refused last.
     refusal: String,
+    /// Sales that wait for the bank.
+    waiting: Vec<online::Waiting>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -219,10 +225,12 @@ impl Day {
             healed_percent: 0,
             most_words: 0,
             refusal: String::new(),
+            waiting: Vec::new(),
         }
     }
 
     fn run(&mut self) -> Result<(), Broken> {
+        self.go_online();
         let steps = self.plan.steps.clone();
         for step in steps {
             self.pass_until(step.at)?;
@@ -255,6 +263,8 @@ impl Day {
                     }
                 }
             }
+            self.bank_comes_and_goes();
+            self.hear_answers()?;
             self.revive();
             self.look()?;
         }

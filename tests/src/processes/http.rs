@@ -2,6 +2,7 @@
 //! was cut short.
 
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
 
 use serde_json::Value;
 
@@ -58,6 +59,16 @@ pub fn exchange(mut stream: impl Read + Write, head: &str, body: &[u8]) -> io::R
             Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
+}
+
+/// Asks over TCP, with a token where there is one.
+///
+/// # Errors
+/// Nobody answers, or not wholly.
+pub fn send_to(address: &str, token: &str, method: &str, path: &str, body: &Value) -> io::Result<Reply> {
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let head = format!("{}\r\nAuthorization: Bearer {token}", head(method, path, address, &body));
+    exchange(TcpStream::connect(address)?, &head, &body)
 }
 
 fn parse(answer: &[u8]) -> Option<Reply> {

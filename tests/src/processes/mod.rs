@@ -1,5 +1,6 @@
 //! What tests with real processes share: nodes that run, asked as their users ask them, and networks of their own.
 
+mod card_reader;
 mod http;
 mod market;
 mod namespaces;
@@ -9,7 +10,8 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-pub use self::http::{Reply, exchange, head};
+pub use self::card_reader::CardReader;
+pub use self::http::{Reply, exchange, head, send_to};
 pub use self::market::{HUB_EVERY_MS, Market, address, free_port, order, product};
 pub use self::namespaces::Namespaces;
 pub use self::node::{Ended, Node};

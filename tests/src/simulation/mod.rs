@@ -4,6 +4,7 @@
 
 mod disk;
 pub mod export;
+mod gateway;
 pub mod hostile;
 mod medium;
 mod network;
@@ -15,6 +16,7 @@ mod views;
 mod witness;
 
 pub use self::disk::Disk;
+pub use self::gateway::{Held, SimGateway};
 pub use self::hostile::Tamper;
 pub use self::medium::Medium;
 pub use self::network::{Conditions, Gate, Network, SILENCE_MS};
@@ -26,6 +28,7 @@ pub use self::witness::{Key, Promise, Witness, entry_key};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use stallmesh_node::card_reader::{ReaderCall, ReaderReply};
 use stallmesh_node::engine::{
     Answer, Effect, Failure, FailureCode, Input, Notice, Now, RecoveryOrder, Request, RequestId, Settings, StatusView,
 };
@@ -62,6 +65,10 @@ pub struct Simulation {
     pub traffic: BTreeMap<(usize, &'static str), (u64, u64)>,
     /// Frames that left nodes, in order, while somebody keeps them.
     pub carried: Option<Vec<Carried>>,
+    /// What tills asked their card readers.
+    pub reader_calls: Vec<(usize, ReaderCall)>,
+    /// Who authorises cards for the hub, where its settings say so.
+    pub gateway: SimGateway,
     /// Whether disks are files on media that can fail.
     media: bool,
     answers: BTreeMap<RequestId, Answer>,
@@ -137,6 +144,8 @@ impl Simulation {
             trace: Trace::default(),
             traffic: BTreeMap::new(),
             carried: None,
+            reader_calls: Vec::new(),
+            gateway: SimGateway::default(),
             media,
             answers: BTreeMap::new(),
             due: BTreeSet::new(),
@@ -265,6 +274,10 @@ impl Simulation {
     pub fn kill(&mut self, index: usize) {
         self.trace.note(self.now, index, What::Kill);
         self.resume(index);
+        if index == 0 {
+            // Nobody is there to hear them.
+            self.gateway.replies.clear();
+        }
         self.nodes[index].kill();
         self.look_up_due(index);
         for (other, link) in self.network.drop_node(index) {
@@ -389,6 +402,8 @@ impl Simulation {
                 }
                 Effect::Notice(notice) => self.notices.push((index, notice)),
                 Effect::Link(_, command) => self.command(index, command),
+                Effect::Gateway(call) => self.gateway.call(self.now, call),
+                Effect::Reader(call) => self.reader_calls.push((index, call)),
             }
         }
     }
@@ -468,6 +483,14 @@ impl Simulation {
     pub fn step(&mut self) -> bool {
         self.steps += 1;
         let tick = self.due.first().map(|(due, index)| ((*due).max(self.now), *index));
+        let soonest = [self.network.next_at(), tick.map(|(due, _)| due)].into_iter().flatten().min();
+        if let Some(at) = self.gateway.next_at().filter(|at| soonest.is_none_or(|soonest| *at <= soonest))
+            && let Some((_, reply)) = self.gateway.replies.pop_first()
+        {
+            self.now = self.now.max(at);
+            self.input(0, Input::Gateway(reply));
+            return true;
+        }
         match (self.network.next_at(), tick) {
             (Some(at), due) if due.is_none_or(|(due, _)| at <= due) => {
                 self.now = self.now.max(at);
@@ -500,7 +523,7 @@ impl Simulation {
 
     fn next_event(&self) -> Option<u64> {
         let ticks = self.due.first().map(|(due, _)| *due);
-        [self.network.next_at(), ticks].into_iter().flatten().min().map(|at| at.max(self.now))
+        [self.network.next_at(), ticks, self.gateway.next_at()].into_iter().flatten().min().map(|at| at.max(self.now))
     }
 
     /// Runs until something holds, for at most a virtual time.
@@ -550,12 +573,26 @@ impl Simulation {
 
     /// Asks a node, and gets its answer.
     pub fn ask(&mut self, index: usize, request: Request) -> Answer {
+        let id = self.begin(index, request);
+        self.answered(id).unwrap_or(Answer::Failed(Failure::new(FailureCode::EUnavailable, "the node is not running")))
+    }
+
+    /// Asks a node, and doesn't wait: for what it answers later.
+    pub fn begin(&mut self, index: usize, request: Request) -> RequestId {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.input(index, Input::Request(id, request));
-        self.answers
-            .remove(&id)
-            .unwrap_or(Answer::Failed(Failure::new(FailureCode::EUnavailable, "the node is not running")))
+        id
+    }
+
+    /// A card reader answers its till.
+    pub fn reader_says(&mut self, index: usize, reply: ReaderReply) {
+        self.input(index, Input::Reader(reply));
+    }
+
+    /// What was answered to a request, once.
+    pub fn answered(&mut self, id: RequestId) -> Option<Answer> {
+        self.answers.remove(&id)
     }
 
     /// A node's status.

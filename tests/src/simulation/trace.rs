@@ -26,6 +26,8 @@ pub enum What {
     Frame(usize),
     /// Something else about the network.
     Network,
+    /// A gateway or a card reader answered about a payment.
+    Gateway(String),
     /// Somebody asked for something.
     Request(String),
     /// Something that the story says.
@@ -62,6 +64,8 @@ impl Trace {
             Input::Link(LinkEvent::Down { reason, .. }) => What::Down(reason.clone()),
             Input::Link(LinkEvent::DialFailed { .. }) => What::Unreachable,
             Input::Link(_) => What::Network,
+            Input::Gateway(reply) => What::Gateway(reply.payment.clone()),
+            Input::Reader(reply) => What::Gateway(reply.payment.clone()),
             Input::Request(_, request) => {
                 let text = format!("{request:?}");
                 What::Request(text.chars().take(80).collect())

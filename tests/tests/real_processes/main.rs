@@ -16,6 +16,7 @@ mod joining;
 mod offers;
 mod outages;
 mod papers;
+mod payments;
 mod puppet;
 mod recovery;
 mod revocation;

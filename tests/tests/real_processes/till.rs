@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
-use stallmesh_tests::processes::{Market, Node, free_port, is_ci, stallmesh, until};
+use stallmesh_tests::processes::{CardReader, Market, Node, free_port, is_ci, stallmesh, until};
 
 use super::browser::installed;
 
@@ -557,6 +557,45 @@ fn a_card_by_a_reader_is_a_part_of_the_bill_and_the_bar_says_what_is_not_capture
     assert_eq!(seen["sold"], "13.70", "{seen}");
     market.hub.start();
     till.until(0, "it is at the hub", |seen| seen["safety"] == "At the hub");
+    till.close(&node, false);
+}
+
+#[test]
+fn a_card_is_one_touch_and_waits_where_the_vendor_sees_it() {
+    let (mut market, mut node) = market();
+    market.hub.stop();
+    market.hub.set("STALLMESH_HUB_GATEWAY", "test").start();
+    let policy = json!({ "risk": { "borne_by": "market", "authorise_within_ms": 15_000 } });
+    market.hub.send("PUT", "/v1/checkout-rules", &policy);
+    let reader = CardReader::start(market.folder().join("reader.json"), "0");
+    node.stop();
+    node.set("STALLMESH_CARD_READER_ADDRESS", reader.address()).start();
+    node.until("it is back", |status| status["uplink"]["hops"] == 0);
+    let Some(mut till) = Till::open(&node) else { return };
+    till.scan(0, &[MUG]);
+    till.until_total(0, "12.50");
+    till.touch(0, "Card");
+    let seen = till.until_sold(0);
+    assert_eq!(seen["sold"], "12.50", "{seen}");
+    assert_eq!(sales(&node)[0]["tenders"][0]["authorised"], "online");
+    // Nobody presents a card: it is seen, nothing else can be paid meanwhile, and it can be voided.
+    reader.next(&["wait", "decline"]);
+    till.scan(0, &[MUG]);
+    till.until_total(0, "12.50");
+    till.touch(0, "Card");
+    let seen = till
+        .until(0, "it waits", |seen| list(seen, "parts").first().is_some_and(|part| part.contains("waits for a card")));
+    assert!(list(&seen, "parts")[0].starts_with("Card asked for"), "{seen}");
+    till.touch(0, "Void Card 12.50");
+    till.until(0, "it is void", |seen| list(seen, "parts")[0].starts_with("Card void"));
+    till.touch(0, "Card");
+    let seen = till.until(0, "it is declined", |seen| {
+        list(seen, "parts").get(1).is_some_and(|part| part.starts_with("Card declined"))
+    });
+    assert!(list(&seen, "messages").iter().any(|message| message.contains("the holder refused")), "{seen}");
+    till.touch(0, "Cash");
+    till.until_sold(0);
+    assert_eq!(sales(&node).len(), 2);
     till.close(&node, false);
 }
 

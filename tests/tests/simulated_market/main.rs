@@ -6,6 +6,7 @@ mod baskets;
 mod explained;
 mod joining;
 mod once;
+mod online;
 mod orders;
 mod policies;
 mod promotions;

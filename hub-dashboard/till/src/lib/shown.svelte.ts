@@ -18,6 +18,9 @@ const GATHER_MS = 60;
 export const liveParts = (view: BasketView): BasketTender[] =>
   view.tenders.filter((part) => part.state !== 'void' && part.state !== 'declined');
 
+/** Nobody knows yet what becomes of it: the card reader or the hub is asked. */
+export const isAsked = (part: BasketTender): boolean => part.state === 'asked' || part.state === 'unknown';
+
 const isOpen = (view: BasketView | null): boolean =>
   view !== null && !view.sold && (view.basket.lines.length > 0 || view.basket.codes.length > 0 || liveParts(view).length > 0);
 
@@ -37,6 +40,8 @@ export class Shown {
   /** The basket, where something is in it. */
   readonly open = $derived(isOpen(this.basket) ? this.basket : null);
   readonly parts = $derived(this.open?.tenders ?? []);
+  /** A card is asked for. */
+  readonly asking = $derived(this.parts.some(isAsked));
   readonly total = $derived(this.open?.quote?.total ?? 0);
   readonly left = $derived(this.open?.left ?? 0);
   readonly covered = $derived(this.open?.covered ?? 0);

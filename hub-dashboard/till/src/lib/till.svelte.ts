@@ -1,8 +1,9 @@
 // What may be done at the till. Each act is a write with a key of its own, sent until it is answered.
 import { Problem, api, newKey } from './api';
 import { Outbox } from './outbox';
-import { Shown, liveParts } from './shown.svelte';
+import { Shown, isAsked, liveParts } from './shown.svelte';
 import type { BasketView, Change, Reason, SaleOrder, SaleView, TenderOrder } from './types';
+import { tenderWords } from './words';
 
 /** What a person has let pass: reasons by their ids, and those of them that are about somebody whom she knows. */
 interface Passed { confirmed: string[]; known: string[] }
@@ -15,8 +16,10 @@ export class Till extends Shown {
   /** What is being paid, in words; empty: nothing. */
   paying = $state('');
   question = $state.raw<Question | null>(null);
-  readonly payable = $derived(this.open?.quote !== undefined && this.open.basket.lines.length > 0 && this.paying === '');
+  readonly payable = $derived(this.open?.quote !== undefined && this.open.basket.lines.length > 0 && this.paying === '' && !this.asking);
 
+  /** The card part that was begun here, while nobody knows what becomes of it. */
+  #awaited: { basket: string; number: number; order: TenderOrder } | null = null;
   #wake: () => void = () => {};
   readonly #outbox = new Outbox({
     waiting: (count) => { this.waiting = count; },
@@ -98,10 +101,28 @@ export class Till extends Shown {
     this.paying = order.kind === 'cash' || order.kind === 'outside' ? 'Noting it' : 'The card reader is asked';
     this.#outbox.add(() => this.#asking(view.id, (passed) => this.addPart({ ...order, ...passed }), async () => {
       const after = await api.addTender(view.id, order, key);
-      this.take(after);
+      const part = after.tenders.at(-1);
+      if (part && isAsked(part)) this.#awaited = { basket: after.id, number: part.number, order };
       this.paying = '';
+      this.take(after);
       if (after.left === 0) this.#sell(after.id, { tenders: [] }, null);
     }));
+  }
+
+  protected override take(view: BasketView): void {
+    super.take(view);
+    const awaited = this.#awaited;
+    const part = awaited?.basket === view.id ? view.tenders.find((known) => known.number === awaited.number) : undefined;
+    if (!awaited || !part || isAsked(part)) return;
+    this.#awaited = null;
+    const reasons = part.reasons ?? [];
+    if (part.state === 'approved' && view.left === 0 && view.over === 0) {
+      this.#sell(view.id, { tenders: [] }, null);
+    } else if (part.state === 'declined' && reasons.length > 0 && reasons.every((reason) => reason.answer === 'ask')) {
+      this.#ask(reasons, (passed) => this.addPart({ ...awaited.order, ...passed }));
+    } else if (part.state === 'declined') {
+      this.say(`${tenderWords[part.kind]} declined: ${part.because}`);
+    }
   }
 
   voidPart(number: number, confirmed: string[] = []): void {

@@ -3,6 +3,7 @@
 mod admission;
 mod checkpoints;
 mod closings;
+mod gateway;
 mod loss;
 mod opening;
 mod read_keys;
@@ -27,6 +28,7 @@ use super::{Engine, Failure, FailureCode, META_CLOCK};
 use crate::hub::reconcile::Reconciliation;
 use crate::store::{Store, Table};
 
+pub(crate) use self::gateway::GatewayBook;
 pub(crate) use self::opening::{OpeningKeys, opening_key_message};
 pub(crate) use self::read_keys::ReadKeyMade;
 pub(crate) use self::recovery::Recovery;

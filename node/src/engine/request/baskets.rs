@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Authorised, Failure, OrderTender, QuoteView, TenderKind, text};
+use super::{Authorised, Failure, OrderTender, QuoteView, ReasonView, TenderKind, text};
 use crate::quote::files::{BasketFile, CustomerFile, Number};
 
 /// Names a basket of one device: 32 hexadecimal digits.
@@ -89,6 +89,9 @@ pub struct PartView {
     pub authorised: Authorised,
     /// Why it stands so, where there is something to say.
     pub because: String,
+    /// Of one that was declined here: why. The same part again, with the ids in `confirmed`, goes on where all are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<ReasonView>,
 }
 
 /// What became of a part of a payment.
