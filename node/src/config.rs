@@ -25,7 +25,7 @@ pub struct Config {
     /// What only a hub does.
     pub hub: HubSection,
     /// The card reader beside this till.
-    pub card_reader: CardReaderSection,
+    pub reader: ReaderSection,
 }
 
 /// `[mesh]`
@@ -126,19 +126,19 @@ pub struct HubSection {
     pub gateway: GatewayKind,
 }
 
-/// `[card_reader]`
+/// `[reader]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct CardReaderSection {
+pub struct ReaderSection {
     /// Where it answers over HTTP, on this machine; left out: there is none.
     pub address: Option<SocketAddr>,
     /// Milliseconds that a card is waited for.
     pub within_ms: u64,
 }
 
-impl Default for CardReaderSection {
+impl Default for ReaderSection {
     fn default() -> Self {
-        CardReaderSection { address: None, within_ms: 60_000 }
+        ReaderSection { address: None, within_ms: 60_000 }
     }
 }
 
@@ -222,9 +222,9 @@ impl Config {
             }
         }
         let config: Config = table.try_into().map_err(|error| invalid(&path, &error))?;
-        if let Some(address) = config.card_reader.address.filter(|address| !address.ip().is_loopback()) {
+        if let Some(address) = config.reader.address.filter(|address| !address.ip().is_loopback()) {
             let detail = format!(
-                "card_reader.address: {address} is another machine's; a reader is a process on this one, so that nobody \
+                "reader.address: {address} is another machine's; a reader is a process on this one, so that nobody \
                  between them sees a token"
             );
             return Err(ConfigError::Invalid { path, detail });

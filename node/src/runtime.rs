@@ -246,7 +246,7 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
         degree: config.mesh.degree.max(1),
         rehearsal: config.rehearsal,
         gateway: config.hub.gateway != GatewayKind::None,
-        card_reader: config.card_reader.address.is_some(),
+        card_reader: config.reader.address.is_some(),
     };
     let clock = Clock::start();
     let root = identity::read_key(directory, identity::ROOT_KEY)?;
@@ -291,8 +291,8 @@ pub fn start(directory: &Path, config: &Config) -> Result<RunningNode, NodeError
     };
     let gateway = gateway.map(|gateway| gateway::start(gateway, replies));
     let (reader_replies, reader_receiver) = mpsc::channel(REPLIES_MAX);
-    let within = Duration::from_millis(config.card_reader.within_ms);
-    let card_reader = config.card_reader.address.map(|address| card_reader::start(address, within, reader_replies));
+    let within = Duration::from_millis(config.reader.within_ms);
+    let card_reader = config.reader.address.map(|address| card_reader::start(address, within, reader_replies));
 
     let (requests, request_receiver) = mpsc::channel(REQUESTS_MAX);
     let changes = Events::new(u64::from_be_bytes(random_run()?));

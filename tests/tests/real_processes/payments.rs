@@ -58,7 +58,7 @@ fn a_card_is_authorised_by_the_hub_through_a_carrier_before_its_sale_is_recorded
     let declined = record(&till, &sale("two", json!([{ "kind": "card", "token": "tok-decline" }])));
     assert_eq!((declined.status, declined.json()["code"].clone()), (402, json!("E_DECLINED")));
     // In parts: what the bank holds less is paid in cash.
-    let basket = till.send("POST", "/v1/baskets", &json!({ "lines": [{ "sku": "MUG" }] }));
+    let basket = till.send("POST", "/v1/baskets", &json!({ "lines": [{ "sku": "MUG", "quantity": 1 }] }));
     let path = format!("/v1/baskets/{}", basket["id"].as_str().unwrap());
     till.send("POST", &format!("{path}/tenders"), &json!({ "kind": "card", "token": "tok-partial-900" }));
     until("it is decided", || till.get(&path)["tenders"][0]["state"] == "approved");
@@ -98,7 +98,7 @@ fn a_reader_in_its_own_process_takes_declines_and_reverses_and_survives_either_o
     let mut reader = CardReader::start(market.folder().join("reader.json"), "0");
     let mut till = market.stall("till");
     till.stop();
-    till.set("STALLMESH_CARD_READER_ADDRESS", reader.address()).set("STALLMESH_CARD_READER_WITHIN_MS", "20000").start();
+    till.set("STALLMESH_READER_ADDRESS", reader.address()).set("STALLMESH_READER_WITHIN_MS", "20000").start();
     knows_the_policy(&till);
     let by_card = json!([{ "kind": "card" }]);
     let reply = record(&till, &sale("one", by_card.clone()));
@@ -130,7 +130,7 @@ fn a_reader_in_its_own_process_takes_declines_and_reverses_and_survives_either_o
 
     // No card comes: the vendor voids it.
     reader.next(&["wait"]);
-    let basket = till.send("POST", "/v1/baskets", &json!({ "lines": [{ "sku": "MUG" }] }));
+    let basket = till.send("POST", "/v1/baskets", &json!({ "lines": [{ "sku": "MUG", "quantity": 1 }] }));
     let path = format!("/v1/baskets/{}", basket["id"].as_str().unwrap());
     let asked = till.send("POST", &format!("{path}/tenders"), &json!({ "kind": "card" }));
     assert_eq!(asked["tenders"][0]["state"], "asked");
@@ -167,7 +167,7 @@ fn a_reader_in_its_own_process_takes_declines_and_reverses_and_survives_either_o
 fn a_reader_on_another_machine_and_an_unknown_gateway_are_refused_with_the_key() {
     let folder = tempfile::tempdir().unwrap();
     for (key, value, said) in [
-        ("STALLMESH_CARD_READER_ADDRESS", "192.0.2.1:7900", "card_reader.address"),
+        ("STALLMESH_READER_ADDRESS", "192.0.2.1:7900", "reader.address"),
         ("STALLMESH_HUB_GATEWAY", "stripe", "gateway"),
     ] {
         let mut node = Node::new(folder.path(), "node");

@@ -569,7 +569,7 @@ fn a_card_is_one_touch_and_waits_where_the_vendor_sees_it() {
     market.hub.send("PUT", "/v1/checkout-rules", &policy);
     let reader = CardReader::start(market.folder().join("reader.json"), "0");
     node.stop();
-    node.set("STALLMESH_CARD_READER_ADDRESS", reader.address()).start();
+    node.set("STALLMESH_READER_ADDRESS", reader.address()).start();
     node.until("it is back", |status| status["uplink"]["hops"] == 0);
     let Some(mut till) = Till::open(&node) else { return };
     till.scan(0, &[MUG]);
