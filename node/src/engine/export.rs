@@ -244,6 +244,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     }
     contents.leaves.iter().for_each(|(_, leaf)| _ = views.inherit_leaf(leaf.clone()));
     views.refresh();
+    views.refresh_promotions();
     for (offset, leaf) in &contents.leaves {
         if !views.coverage.is_proven(&market, leaf) {
             return Err(damaged(*offset, "a leaf that no checkpoint in it proves".into()));

@@ -9,7 +9,7 @@ use super::super::journal::{Line, Said, wall_ms};
 use super::super::market::{FIRST_STALL, HUB, Market};
 use super::super::shop::{Outcome, Till, sentences};
 use super::super::story::{ACTING_CODE, CARD_AT_MOST, CODES};
-use crate::engine::ReasonView;
+use crate::engine::{ReasonAnswer, ReasonView};
 
 /// What a regular buys at most, in minor units.
 const SMALL: u64 = 1500;
@@ -53,7 +53,7 @@ impl Market {
         }
         let tally = journal.tally();
         self.say(format!(
-            "Promotions took {} EUR off {} of these sales. The code {ACTING_CODE} acted {} times; {} times a code didn't: {}; {}.",
+            "Promotions took {} EUR off {} of these sales. The code {ACTING_CODE} acted {} times; {} times a code didn't, and the till said why: \"{}\", \"{}\".",
             amount(tally.reduction), tally.reduced, tally.codes, tally.idle_codes, told[1].1, told[2].1
         ));
         self.say(format!(
@@ -150,7 +150,8 @@ impl Market {
             let Outcome::Declined(reasons) = outcome else {
                 return Err(DemoError::Failed(format!("{}: a blocked card wasn't declined", till.name)));
             };
-            words = sentences(&reasons);
+            let declined = reasons.iter().filter(|reason| reason.answer == ReasonAnswer::Decline);
+            words = sentences(&declined.cloned().collect::<Vec<_>>());
         }
         self.say(format!(
             "The organiser blocked the stolen card, and {took} ms later every stall knew it. It was tried at all of them: {} times declined, \"{words}\".",
