@@ -5,7 +5,7 @@ use std::path::Path;
 
 use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::page::Page;
-use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogId, LogName};
+use stallmesh_protocol::{DeviceId, Incarnation, Kind, Lane, LogId, LogName};
 
 use super::DemoError;
 use super::journal::Line;
@@ -136,7 +136,7 @@ fn drop_sale(export: &[u8], root: DeviceId, seed: u64) -> Result<Vec<u8>, DemoEr
     Ok(bytes)
 }
 
-/// Leaves out the last page of the log of fraud signals that has most of them; what is left is well formed.
+/// Ends a log of fraud signals before its last page that has some, or leaves it out; what is left is well formed.
 fn drop_signals(export: &[u8]) -> Result<Vec<u8>, DemoError> {
     let records = records(export)?;
     let mut last: Option<(LogName, u64)> = None;
@@ -144,8 +144,11 @@ fn drop_signals(export: &[u8]) -> Result<Vec<u8>, DemoError> {
         if let Record::Page { name, page, .. } = record
             && name.lane == Lane::SIGNAL
         {
-            let first = Page::decode(page).map_err(DemoError::failed)?.first;
-            last = last.filter(|(_, known)| *known > first).or(Some((*name, first)));
+            let page = Page::decode(page).map_err(DemoError::failed)?;
+            // Proofs against devices stand on this lane, too.
+            if page.entries.iter().any(|entry| entry.kind == Kind::SIGNALS) {
+                last = last.filter(|(_, known)| *known > page.first).or(Some((*name, page.first)));
+            }
         }
     }
     let (log, gone) = last.ok_or_else(|| DemoError::Failed("there is no signal to drop".into()))?;

@@ -92,11 +92,11 @@ impl Market {
         ));
         let sum = |field: &str| sums_in_words(&counted[field]);
         self.say(format!(
-            "They brought {}, of which {} are tips, after reductions of {}; {} codes acted, and {} bills were split: the entries say the same.",
+            "They brought {}, of which {} are tips, after reductions of {}; codes acted in {}, bills split: {}. The entries say the same.",
             sum("takings_minor"), sum("tips_minor"), sum("reductions_minor"), counted["codes"], counted["split_bills"]
         ));
         self.say(format!(
-            "{} fraud signals were told; vendors were asked {} times and said \"known\" {} times; {} payments were declined, and none of them was sold.",
+            "Fraud signals told: {}; alarms at tills: {}, answered with \"known\": {}; payments declined: {}, none of which was sold.",
             counted["signals"], counted["asked"], counted["known"], counted["declined"]
         ));
         self.say(format!(

@@ -53,11 +53,11 @@ impl Market {
         }
         let tally = journal.tally();
         self.say(format!(
-            "Promotions took {} EUR off {} of these sales. The code {ACTING_CODE} acted {} times; {} times a code didn't, and the till said why: \"{}\", \"{}\".",
+            "Promotions took {} EUR off {} of these sales. The code {ACTING_CODE} acted in {}, and in {} a code didn't, and the till said why: \"{}\", \"{}\".",
             amount(tally.reduction), tally.reduced, tally.codes, tally.idle_codes, told[1].1, told[2].1
         ));
         self.say(format!(
-            "{} bills were split between card and cash, one at {name}: {} by card, {} in cash; buyers gave {} EUR of tips.",
+            "Bills split between card and cash: {}, one of them at {name}: {} by card, {} in cash; buyers gave {} EUR of tips.",
             tally.split,
             amount(parts[0]["amount"].as_u64().unwrap_or(0)),
             amount(parts[1]["amount"].as_u64().unwrap_or(0)),

@@ -111,7 +111,8 @@ impl Market {
         })
         .await?;
         let waiting = node.status().await?["custody"]["own_waiting"].as_u64().unwrap_or(0);
-        self.signals_reach(&[lost].into(), &[GATEWAY].into()).await?;
+        // Who gets them from others, late, would look as if a replay had changed something.
+        self.signals_reach(&[lost].into(), &self.in_the_market()).await?;
         let received = self.hub_received().await?;
         self.kill(lost, "never came back").await?;
         self.say(format!(
