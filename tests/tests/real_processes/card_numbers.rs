@@ -274,7 +274,7 @@ fn odd_ways(finds: &mut Finds, node: &Node, number: &str) {
 
 /// A basket that is filled and paid step by step, with a number wherever there is room for one.
 fn basket(finds: &mut Finds, node: &Node, number: &str, key: &str) {
-    let keyed = |key: &str| format!("\r\nIdempotency-Key: {number} {key}");
+    let keyed = |key: &str| format!("\r\nIdempotency-Key: basket {number} {key}");
     let body = json!({ "lines": [{ "sku": "MUG", "quantity": 1 }] }).to_string();
     let reply = {
         let head = format!(
