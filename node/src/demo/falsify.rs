@@ -197,8 +197,8 @@ pub(super) fn falsify_export(falsify: Falsify, export: &Path, market: &Path, see
 /// Falsifies what the shops were told: one line of the journal, drawn from the seed.
 pub(super) fn falsify_journal(falsify: Falsify, journal: &Path, seed: u64) -> Result<(), DemoError> {
     let fits = |line: &Line| match (falsify, line) {
-        (Falsify::Reduction, Line::Recorded { reduction, .. }) => *reduction > 0,
-        (Falsify::Code, Line::Recorded { codes, .. }) => *codes > 0,
+        (Falsify::Reduction, Line::Recorded { reduction, again: false, .. }) => *reduction > 0,
+        (Falsify::Code, Line::Recorded { codes, again: false, .. }) => *codes > 0,
         (Falsify::Decline, Line::Declined { .. }) => true,
         _ => false,
     };
