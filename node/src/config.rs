@@ -5,6 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::card_data;
+
 /// Everything that can be configured. Each key can also be set by the environment, as `STALLMESH_` and its path in
 /// capitals (`STALLMESH_API_LISTEN`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -237,6 +239,9 @@ impl Config {
                     config.api.listen
                 ),
             });
+        }
+        if card_data::mask(&config.name) != config.name {
+            return Err(ConfigError::Invalid { path, detail: "name: this looks like a card number".into() });
         }
         Ok(config)
     }

@@ -85,6 +85,19 @@ fn a_market_joins_sells_relays_breaks_and_settles_to_the_cent() {
     assert_eq!(report["ledger_sum_minor"]["EUR"], 0);
     assert!(report["takings_minor"]["EUR"].as_u64().unwrap() > 0);
     assert_eq!(report["takings_minor"], report["settled_minor"]);
+    // Promotions, codes, split bills and the stolen card: as tills were told, and as the entries say.
+    for field in ["reductions_minor", "tips_minor"] {
+        assert!(report[field]["EUR"].as_u64().unwrap() > 0, "{field}: {report}");
+        assert_eq!(report[field], report["by_entries"][field], "{field}");
+    }
+    for field in ["codes", "idle_codes", "split_bills", "asked", "known", "signals"] {
+        assert!(report[field].as_u64().unwrap() > 0, "{field}: {report}");
+    }
+    assert_eq!(report["codes"], report["by_entries"]["codes"], "{report}");
+    assert_eq!(report["signals"], report["signals_told"], "{report}");
+    // At each of the three stalls, after the organiser has blocked the card.
+    assert_eq!((&report["declined"], &report["declined_but_sold"]), (&3.into(), &0.into()), "{report}");
+    story_is_in_the_journal(&run);
     for field in [
         "devices",
         "join_ms",
@@ -104,6 +117,15 @@ fn a_market_joins_sells_relays_breaks_and_settles_to_the_cent() {
         "12 were refused",
         "live and bulk opened 0 times",
         "0 opened. Its disk was searched for card tokens: 0 found",
+        "The organiser gives 5 % off from 20.00 EUR on",
+        "The code FRIEND acted in ",
+        "Spring ended at",
+        "Bills split between card and cash: ",
+        "this card paid 4 times here within 15 minutes; usual is up to 3",
+        "said \"known\", and wasn't asked again",
+        "this card paid 4 times within 10 minutes in this small market",
+        "Its vendor said no",
+        "3 times declined, \"this card is blocked by the market\"",
         "two copies of device",
         "byte by byte",
     ] {
@@ -138,9 +160,45 @@ fn a_market_joins_sells_relays_breaks_and_settles_to_the_cent() {
     }
 }
 
+/// Asked, known, no, blocked, declined: in this order, and of what was declined nothing was sold.
+fn story_is_in_the_journal(run: &Run) {
+    let journal = std::fs::read_to_string(run.directory().join("journal.jsonl")).unwrap();
+    let lines: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let place = |what: &str, holds: &dyn Fn(&Value) -> bool| {
+        lines.iter().position(holds).unwrap_or_else(|| panic!("{what} is not in the journal"))
+    };
+    let asked = |line: &Value, answer: &str| line["event"] == "asked" && line["answer"] == answer;
+    let known = place("an alarm that is answered with known", &|line| asked(line, "known"));
+    let refused = place("an alarm that is answered with no", &|line| asked(line, "no"));
+    let blocked = place("a block", &|line| line["event"] == "blocked");
+    let declined = place("a declined payment", &|line| line["event"] == "declined");
+    assert!(known < refused && refused < blocked && blocked < declined, "{known} {refused} {blocked} {declined}");
+    let nodes: std::collections::BTreeSet<u64> =
+        lines.iter().filter(|line| line["event"] == "declined").map(|line| line["node"].as_u64().unwrap()).collect();
+    assert_eq!(nodes.len(), 3, "declined at every stall");
+    assert_eq!(lines[declined]["reasons"], serde_json::json!(["card-blocked"]));
+    assert!(lines[refused]["reasons"].to_string().contains("card-few-stalls"), "{}", lines[refused]);
+}
+
+#[test]
+fn a_market_of_four_stalls_needs_no_rule_but_the_default_ones() {
+    let run = demo(&["--stalls", "4", "--seconds", "0", "--seed", "9"]);
+    assert_eq!(run.report()["declined"], 4, "{}", run.text);
+    assert!(run.text.contains("this card paid at 4 stalls within 10 minutes; usual is up to 3"), "{}", run.text);
+    assert!(!run.text.contains("small market"), "{}", run.text);
+}
+
 #[test]
 fn a_market_that_is_falsified_does_not_pass() {
-    for (falsify, seed, words) in [("drop", "3", "lost"), ("double", "4", "doubled"), ("alter", "5", "")] {
+    for (falsify, seed, words) in [
+        ("drop", "3", "lost"),
+        ("double", "4", "doubled"),
+        ("alter", "5", ""),
+        ("signal", "6", "signals: the entries say"),
+        ("reduction", "7", "reductions: the shops were told"),
+        ("code", "8", "acting codes: the shops were told"),
+        ("decline", "9", "payments were declined"),
+    ] {
         let run = demo(&["--stalls", "2", "--seconds", "0", "--seed", seed, "--falsify", falsify]);
         assert!(!run.ok, "{falsify} was not noticed: {}", run.text);
         let error = run.text.lines().last().unwrap_or_default();

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 use super::answers::{Done, Imported};
 use super::body::Written;
 use super::{Api, Problem, Reply, page, reply};
+use crate::card_data;
 use crate::engine::{Answer, Failure, FailureCode, ProductView, Request};
 use crate::import;
 
@@ -120,7 +121,7 @@ async fn import_products(State(api): State<Arc<Api>>, Query(query): Query<Import
         products: imported.products.len(),
         skipped: imported.skipped,
         pictures: imported.pictures,
-        warnings: imported.warnings.iter().map(ToString::to_string).collect(),
+        warnings: imported.warnings.iter().map(|warning| card_data::mask(&warning.to_string()).into_owned()).collect(),
     };
     match written.ask(&api, Request::PublishProducts(imported.products)).await {
         Answer::Done => Ok(Json(view).into_response()),

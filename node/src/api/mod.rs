@@ -166,7 +166,10 @@ async fn page(uri: Uri) -> Response {
             let kind = HeaderValue::from_static(asset.content_type);
             ([(header::CONTENT_TYPE, kind)], asset.bytes).into_response()
         }
-        None => Problem::from(Failure::new(FailureCode::ENotFound, format!("there is nothing at {}", uri.path())))
-            .into_response(),
+        None => {
+            // What is written in percent signs can't be masked, and is not repeated.
+            let place = if uri.path().contains('%') { "this address" } else { uri.path() };
+            Problem::from(Failure::new(FailureCode::ENotFound, format!("there is nothing at {place}"))).into_response()
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use super::{PAGE_MAX, Problem, Reply};
+use crate::card_data;
 use crate::engine::{Failure, FailureCode};
 
 /// Where a page begins, and how long it is.
@@ -43,7 +44,9 @@ pub(super) fn of<T: Serialize>(
     let mut response = Json(items).into_response();
     if let Some((name, value)) = next {
         let pairs = query.iter().map(|(name, value)| (*name, value)).chain([(name, &value)]);
-        let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        // A stall or a product that would be called so isn't there.
+        let pairs: Vec<String> =
+            pairs.map(|(name, value)| format!("{name}={}", encoded(&card_data::mask(value)))).collect();
         let link = format!("<{path}?{}>; rel=\"next\"", pairs.join("&"));
         // All of it is ASCII.
         if let Ok(link) = HeaderValue::from_str(&link) {

@@ -108,6 +108,11 @@ pub fn key(text: &str) -> Result<String, BarcodeError> {
     Ok(Gtin::from_str(code).map_or_else(|_| code.to_owned(), |gtin| gtin.to_string()))
 }
 
+/// Whether a text is a right GTIN and nothing else: 8, 12, 13 or 14 digits, the last of which fits the others.
+pub fn is_trade_item(text: &str) -> bool {
+    Gtin::from_str(text).is_ok()
+}
+
 /// What a scan says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scan {

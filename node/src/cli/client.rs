@@ -13,10 +13,10 @@ use crate::api::SOCKET_FILE;
 const ANSWER_MAX: u64 = 256 * 1024 * 1024;
 
 /// What came back.
-pub(super) struct Reply {
-    pub(super) status: u16,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
     pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// Sends one request, and takes errors of the node as errors.
@@ -26,7 +26,7 @@ pub(crate) async fn ask(directory: &Path, method: &str, path: &str, body: Option
     value(reply)
 }
 
-pub(super) fn value(reply: Reply) -> Result<Value, CliError> {
+pub(crate) fn value(reply: Reply) -> Result<Value, CliError> {
     let value: Value = serde_json::from_slice(&reply.body).unwrap_or(Value::Null);
     if reply.status < 400 {
         return Ok(value);
@@ -38,7 +38,7 @@ pub(super) fn value(reply: Reply) -> Result<Value, CliError> {
 }
 
 /// Sends one request as it is.
-pub(super) async fn send(directory: &Path, method: &str, path: &str, body: &[u8]) -> Result<Reply, CliError> {
+pub(crate) async fn send(directory: &Path, method: &str, path: &str, body: &[u8]) -> Result<Reply, CliError> {
     let socket = directory.join(SOCKET_FILE);
     let mut stream = match UnixStream::connect(&socket).await {
         Ok(stream) => stream,

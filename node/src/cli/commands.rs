@@ -15,8 +15,10 @@ use super::arguments::{
     MarketCommand, SellArguments,
 };
 use super::client::{ask, send, value};
+use super::logging;
 use super::view::{money, short, table, text};
 use crate::api;
+use crate::card_data;
 use crate::config::Config;
 use crate::date::utc_minute;
 use crate::engine::{MarketOrder, Now, PolicyView, create_market, recompute};
@@ -324,6 +326,9 @@ pub(crate) fn create(
     policy: PolicyView,
     days: u64,
 ) -> Result<DeviceId, CliError> {
+    if card_data::mask(name) != name {
+        return Err(CliError::Failed("the market's name looks like a card number".into()));
+    }
     runtime::make_directory(directory).map_err(failed)?;
     let lock = DirectoryLock::take(directory).map_err(failed)?;
     if [identity::DEVICE_KEY, STORE_FILE].iter().any(|name| directory.join(name).exists()) {
@@ -358,9 +363,7 @@ pub(crate) fn create(
 }
 
 async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STALLMESH_LOG_FILTER")
-        .unwrap_or_else(|_| "info,libp2p=warn,quinn=warn".into());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    logging::start("info,libp2p=warn,quinn=warn");
     phases::reached("process");
     let config = Config::load(config, config_environment()).map_err(failed)?;
     // Before anybody can see that it runs: whoever does may end it.
@@ -387,7 +390,7 @@ async fn run(directory: &Path, config: Option<&Path>) -> Result<(), CliError> {
             Ok(_) => {
                 let _ = std::fs::remove_file(&waiting);
             }
-            Err(error) => eprintln!("error: {error}"),
+            Err(error) => eprintln!("error: {}", card_data::mask(&error.to_string())),
         }
     }
     eprintln!(

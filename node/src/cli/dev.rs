@@ -63,8 +63,7 @@ impl Drop for Folder {
 }
 
 pub(super) async fn run(arguments: &DevArguments) -> Result<(), CliError> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STALLMESH_LOG_FILTER").unwrap_or_else(|_| "warn".into());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    super::logging::start("warn");
     let folder = Folder::make(arguments.dir.as_deref())?;
     let (hub_folder, stall_folder) = (folder.path.join("hub"), folder.path.join("stall"));
     if !hub_folder.join(STORE_FILE).exists() {

@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod commands;
 mod condition;
 mod dev;
+mod logging;
 mod policy;
 mod promotion;
 mod quote;
@@ -19,6 +20,8 @@ use clap::Parser;
 
 use self::arguments::Arguments;
 pub(crate) use self::commands::{create as create_market_in, export, input_ends, market_key};
+
+use crate::card_data;
 
 /// Why a command failed; its exit status.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +60,15 @@ impl CliError {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            // It repeats what was typed, and terminals and shells keep what they show.
+            eprint!("{}", card_data::mask(&error.render().to_string()));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -70,8 +81,8 @@ pub fn run() -> ExitCode {
         Err(error) => {
             match &error {
                 // For programs: nothing beside it.
-                CliError::Problem(object) => eprintln!("{object}"),
-                error => eprintln!("error: {error}"),
+                CliError::Problem(object) => eprintln!("{}", card_data::mask(object)),
+                error => eprintln!("error: {}", card_data::mask(&error.to_string())),
             }
             ExitCode::from(error.exit_code())
         }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::CliError;
 use super::view::{money, table};
+use crate::card_data;
 use crate::quote::files::{Answer, BasketFile, CatalogFile, CodeState, Conditions, PromotionFile};
 use crate::quote::{Catalog, Moment, Problem, Promotions, Source, quote, read};
 
@@ -110,6 +111,7 @@ pub(super) fn run(arguments: &QuoteArguments, json: bool) -> Result<(), CliError
             Source::Promotions => of_promotions.wrong(problem),
             _ => of_basket.wrong(problem),
         })?;
+    let answer = masked(&answer)?;
     if json {
         let text = serde_json::to_string_pretty(&answer).map_err(|error| CliError::Failed(error.to_string()))?;
         println!("{text}");
@@ -154,4 +156,20 @@ fn show(answer: &Answer) {
     for code in answer.codes.iter().filter(|code| code.state != CodeState::Applied) {
         println!("Code {}: {}", code.code, code.why.as_deref().unwrap_or_default());
     }
+}
+
+/// What the files say is shown again: card numbers in it are not.
+fn masked(answer: &Answer) -> Result<Answer, CliError> {
+    fn mask(value: &mut Value) {
+        match value {
+            Value::String(text) => *text = card_data::mask(text).into_owned(),
+            Value::Array(values) => values.iter_mut().for_each(mask),
+            Value::Object(fields) => fields.values_mut().for_each(mask),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let failed = |error: serde_json::Error| CliError::Failed(error.to_string());
+    let mut value = serde_json::to_value(answer).map_err(failed)?;
+    mask(&mut value);
+    serde_json::from_value(value).map_err(failed)
 }

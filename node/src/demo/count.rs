@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::DemoError;
 use super::evidence::{Span, hub_links, meets, plugged};
 use super::falsify::shuffled;
-use super::shop::Line;
+use super::journal::{Line, Said};
 use crate::cli::market_key;
 use crate::engine::{Recomputed, recompute};
 use crate::hub::ledger::{Row, sums};
@@ -80,7 +80,9 @@ fn percentiles(mut values: Vec<f64>) -> Value {
 /// A sale that was acknowledged to a till.
 #[derive(Default)]
 struct Acknowledged {
-    total: u64,
+    /// What it came to.
+    sums: Sums,
+    signals: u64,
     currency: String,
     /// (Node, device), of each node that acknowledged it.
     by: BTreeSet<(usize, String)>,
@@ -91,10 +93,36 @@ struct Acknowledged {
     differs: bool,
 }
 
+/// What a sale came to: by an answer to its till, or by its entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    /// Minor units, without tips.
+    total: u64,
+    tip: u64,
+    reduction: u64,
+    /// Codes that acted.
+    codes: u64,
+}
+
+impl Sums {
+    /// What was paid for it.
+    fn paid(&self) -> u64 {
+        self.total.saturating_add(self.tip)
+    }
+}
+
 /// What the shop side wrote down.
 #[derive(Default)]
 struct Acknowledgements {
     sales: BTreeMap<String, Acknowledged>,
+    /// Alarms, and those that a vendor answered with "known".
+    asked: u64,
+    known: u64,
+    /// Sales that a payment was declined for, one for each time.
+    declined: Vec<String>,
+    blocked: u64,
+    split: u64,
+    idle_codes: u64,
     received: BTreeMap<String, (u64, bool)>,
     record_ms: Vec<f64>,
     cables: BTreeMap<usize, Vec<(u64, bool)>>,
@@ -105,7 +133,24 @@ impl Acknowledgements {
         let mut result = Acknowledgements::default();
         for line in journal.lines() {
             match serde_json::from_str(line).map_err(|error| DemoError::Failed(format!("the journal: {error}")))? {
-                Line::Recorded { sale, total, currency, node, device, begun, at, took_ms, again } => {
+                Line::Recorded {
+                    sale,
+                    total,
+                    tip,
+                    reduction,
+                    codes,
+                    idle_codes,
+                    parts,
+                    signals,
+                    currency,
+                    node,
+                    device,
+                    begun,
+                    at,
+                    took_ms,
+                    again,
+                } => {
+                    let sums = Sums { total, tip, reduction, codes };
                     // An answer from memory is no recording.
                     if !again {
                         result.record_ms.push(took_ms);
@@ -113,9 +158,11 @@ impl Acknowledgements {
                     let first = !result.sales.contains_key(&sale);
                     let known = result.sales.entry(sale).or_default();
                     if first {
-                        *known = Acknowledged { total, currency, begun, at, ..Acknowledged::default() };
+                        *known = Acknowledged { sums, signals, currency, begun, at, ..Acknowledged::default() };
+                        result.split += u64::from(parts > 1);
+                        result.idle_codes += idle_codes;
                     } else {
-                        known.differs |= known.total != total || known.currency != currency;
+                        known.differs |= known.sums != sums || known.currency != currency;
                         (known.begun, known.at) = (known.begun.min(begun), known.at.min(at));
                     }
                     known.by.insert((node, device));
@@ -123,6 +170,12 @@ impl Acknowledgements {
                 Line::Received { sale, at, asked } => {
                     result.received.entry(sale).or_insert((at, asked));
                 }
+                Line::Asked { answer, .. } => {
+                    result.asked += 1;
+                    result.known += u64::from(answer == Said::Known);
+                }
+                Line::Declined { sale, .. } => result.declined.push(sale),
+                Line::Blocked { .. } => result.blocked += 1,
                 Line::Uplink { node, up, at } => result.cables.entry(node).or_default().push((at, up)),
             }
         }
@@ -145,6 +198,22 @@ fn small(sums: &BTreeMap<String, i128>) -> BTreeMap<&str, i64> {
     sums.iter().map(|(currency, sum)| (currency.as_str(), i64::try_from(*sum).unwrap_or(i64::MAX))).collect()
 }
 
+/// What many sales came to, by currency.
+#[derive(Default)]
+struct Totals {
+    reductions: BTreeMap<String, u64>,
+    tips: BTreeMap<String, u64>,
+    codes: u64,
+}
+
+impl Totals {
+    fn add(&mut self, currency: &str, sums: &Sums) {
+        *self.reductions.entry(currency.to_owned()).or_insert(0) += sums.reduction;
+        *self.tips.entry(currency.to_owned()).or_insert(0) += sums.tip;
+        self.codes += sums.codes;
+    }
+}
+
 /// Counts, and prints JSON.
 #[allow(clippy::print_stdout, reason = "the result goes to the process that asked")]
 pub(crate) fn count(arguments: &CountArguments) -> Result<(), DemoError> {
@@ -162,13 +231,17 @@ pub(crate) fn count(arguments: &CountArguments) -> Result<(), DemoError> {
 
 fn figures(shop: &Acknowledgements, exported: &Recomputed, links: &BTreeMap<String, Vec<Span>>) -> Value {
     // Which entries say a sale, and which of them were posted.
-    let mut held: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut held: BTreeMap<&str, Vec<Sums>> = BTreeMap::new();
     let mut posted: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let (mut told, mut by_entries) = (Totals::default(), Totals::default());
     for sale in &exported.sales {
-        held.entry(&sale.sale).or_default().push(sale.total);
+        let (total, tip, reduction, codes) = (sale.total, sale.tip, sale.reduction, sale.codes as u64);
+        let sums = Sums { total, tip, reduction, codes };
+        held.entry(&sale.sale).or_default().push(sums);
         let outcome = exported.reconciliation.outcomes.get(&sale.at).map(|(_, outcome)| outcome);
         if outcome == Some(&Outcome::Posted) {
             posted.entry(&sale.sale).or_default().push(entry_name(&sale.at));
+            by_entries.add(&sale.currency, &sums);
         }
     }
     let paid = paid(exported.reconciliation.rows.iter());
@@ -181,18 +254,19 @@ fn figures(shop: &Acknowledgements, exported: &Recomputed, links: &BTreeMap<Stri
     }
     let (mut received, mut settled, mut lost, mut wrong, mut relayed, mut own_way) = (0, 0, 0, 0, 0, 0);
     for (sale, known) in &shop.sales {
-        *takings.entry(known.currency.clone()).or_insert(0) += known.total;
-        let Some(totals) = held.get(sale.as_str()) else {
+        *takings.entry(known.currency.clone()).or_insert(0) += known.sums.paid();
+        told.add(&known.currency, &known.sums);
+        let Some(sums) = held.get(sale.as_str()) else {
             lost += 1;
             continue;
         };
         received += 1;
         let entries = posted.get(sale.as_str()).map(Vec::as_slice).unwrap_or_default();
         settled += usize::from(!entries.is_empty());
-        let expected = BTreeMap::from([(known.currency.clone(), i128::from(known.total))]);
+        let expected = BTreeMap::from([(known.currency.clone(), i128::from(known.sums.paid()))]);
         let fits = !known.differs
-            && totals.iter().all(|total| *total == known.total)
-            && entries.iter().all(|entry| paid.get(entry).map_or(known.total == 0, |paid| *paid == expected));
+            && sums.iter().all(|sums| *sums == known.sums)
+            && entries.iter().all(|entry| paid.get(entry).map_or(known.sums.paid() == 0, |paid| *paid == expected));
         wrong += usize::from(!fits);
         // From before it was recorded until its own node knew that the hub has it; to the end, where it never could.
         let until = shop.received.get(sale).map_or(u64::MAX, |(at, _)| *at);
@@ -214,6 +288,8 @@ fn figures(shop: &Acknowledgements, exported: &Recomputed, links: &BTreeMap<Stri
         .filter_map(|(sale, (at, _))| Some(at.saturating_sub(shop.sales.get(sale)?.at) as f64))
         .collect();
     let asked = shop.received.values().filter(|(_, asked)| *asked).count();
+    let declined_but_sold = shop.declined.iter().filter(|sale| held.contains_key(sale.as_str())).count();
+    let signals_told = shop.sales.values().map(|known| known.signals).sum::<u64>() + shop.blocked;
     let ledger = sums(&exported.reconciliation.rows);
     json!({
         "sales": {
@@ -222,6 +298,20 @@ fn figures(shop: &Acknowledgements, exported: &Recomputed, links: &BTreeMap<Stri
         },
         "takings_minor": takings,
         "settled_minor": small(&settled_minor),
+        "reductions_minor": told.reductions,
+        "tips_minor": told.tips,
+        "codes": told.codes,
+        "by_entries": {
+            "reductions_minor": by_entries.reductions, "tips_minor": by_entries.tips, "codes": by_entries.codes,
+        },
+        "idle_codes": shop.idle_codes,
+        "split_bills": shop.split,
+        "asked": shop.asked,
+        "known": shop.known,
+        "declined": shop.declined.len(),
+        "declined_but_sold": declined_but_sold,
+        "signals": exported.signals,
+        "signals_told": signals_told,
         "ledger_sum_minor": small(&ledger),
         "entries": exported.entries,
         "published": exported.published,

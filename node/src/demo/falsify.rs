@@ -5,9 +5,10 @@ use std::path::Path;
 
 use stallmesh_protocol::codec::Reader;
 use stallmesh_protocol::page::Page;
-use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogId, LogName};
+use stallmesh_protocol::{DeviceId, Incarnation, Kind, Lane, LogId, LogName};
 
 use super::DemoError;
+use super::journal::Line;
 use super::shop::Draw;
 use crate::cli::market_key;
 use crate::engine::recompute;
@@ -21,6 +22,14 @@ pub(crate) enum Falsify {
     Double,
     /// One byte of the hub's export is altered.
     Alter,
+    /// The hub's export loses fraud signals: a log of them ends early.
+    Signal,
+    /// A till is told of a greater reduction.
+    Reduction,
+    /// A till is told that a code didn't act.
+    Code,
+    /// A till forgets that a payment was declined.
+    Decline,
 }
 
 /// A record of an export, with all its bytes.
@@ -127,6 +136,37 @@ fn drop_sale(export: &[u8], root: DeviceId, seed: u64) -> Result<Vec<u8>, DemoEr
     Ok(bytes)
 }
 
+/// Ends a log of fraud signals before its last page that has some, or leaves it out; what is left is well formed.
+fn drop_signals(export: &[u8]) -> Result<Vec<u8>, DemoError> {
+    let records = records(export)?;
+    let mut last: Option<(LogName, u64)> = None;
+    for record in &records {
+        if let Record::Page { name, page, .. } = record
+            && name.lane == Lane::SIGNAL
+        {
+            let page = Page::decode(page).map_err(DemoError::failed)?;
+            // Proofs against devices stand on this lane, too.
+            if page.entries.iter().any(|entry| entry.kind == Kind::SIGNALS) {
+                last = last.filter(|(_, known)| *known > page.first).or(Some((*name, page.first)));
+            }
+        }
+    }
+    let (log, gone) = last.ok_or_else(|| DemoError::Failed("there is no signal to drop".into()))?;
+    let mut bytes = MAGIC.to_vec();
+    for record in &records {
+        let is_gone = match record {
+            Record::Page { name, page, .. } => {
+                *name == log && Page::decode(page).map_err(DemoError::failed)?.first >= gone
+            }
+            Record::Other(_) => false,
+        };
+        if !is_gone {
+            bytes.extend_from_slice(record.whole());
+        }
+    }
+    Ok(bytes)
+}
+
 /// Whether a record discloses a secret of a log's entry from some sequence on.
 fn opens_from(whole: &[u8], log: &LogId, from: u64) -> bool {
     let mut reader = Reader::new(whole);
@@ -143,12 +183,40 @@ fn opens_from(whole: &[u8], log: &LogId, from: u64) -> bool {
 pub(super) fn falsify_export(falsify: Falsify, export: &Path, market: &Path, seed: u64) -> Result<(), DemoError> {
     let mut bytes = std::fs::read(export).map_err(DemoError::io(export.display()))?;
     match falsify {
-        Falsify::Double => return Ok(()),
+        Falsify::Double | Falsify::Reduction | Falsify::Code | Falsify::Decline => return Ok(()),
         Falsify::Alter => alter(&mut bytes, seed),
         Falsify::Drop => {
             let root = market_key(&market.to_string_lossy()).map_err(DemoError::failed)?;
             bytes = drop_sale(&bytes, root, seed)?;
         }
+        Falsify::Signal => bytes = drop_signals(&bytes)?,
     }
     std::fs::write(export, bytes).map_err(DemoError::io(export.display()))
+}
+
+/// Falsifies what the shops were told: one line of the journal, drawn from the seed.
+pub(super) fn falsify_journal(falsify: Falsify, journal: &Path, seed: u64) -> Result<(), DemoError> {
+    let fits = |line: &Line| match (falsify, line) {
+        (Falsify::Reduction, Line::Recorded { reduction, again: false, .. }) => *reduction > 0,
+        (Falsify::Code, Line::Recorded { codes, again: false, .. }) => *codes > 0,
+        (Falsify::Decline, Line::Declined { .. }) => true,
+        _ => false,
+    };
+    if let Falsify::Drop | Falsify::Double | Falsify::Alter | Falsify::Signal = falsify {
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(journal).map_err(DemoError::io(journal.display()))?;
+    let lines: Result<Vec<Line>, _> = text.lines().map(serde_json::from_str).collect();
+    let mut lines = lines.map_err(DemoError::failed)?;
+    let places: Vec<usize> = (0..lines.len()).filter(|place| fits(&lines[*place])).collect();
+    let chosen = places.get(Draw::new(seed, 6).below(places.len())).copied();
+    let chosen = chosen.ok_or_else(|| DemoError::Failed("there is nothing to falsify".into()))?;
+    match &mut lines[chosen] {
+        Line::Recorded { reduction, .. } if falsify == Falsify::Reduction => *reduction += 1,
+        Line::Recorded { codes, .. } => *codes = 0,
+        _ => _ = lines.remove(chosen),
+    }
+    let written: Result<Vec<String>, _> = lines.iter().map(serde_json::to_string).collect();
+    let text = written.map_err(DemoError::failed)?.join("\n") + "\n";
+    std::fs::write(journal, text).map_err(DemoError::io(journal.display()))
 }

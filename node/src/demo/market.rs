@@ -11,9 +11,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::board::Board;
 use super::input::{self, Input};
+use super::journal::{Journal, Line, listen, wall_ms};
 use super::network::Network;
 use super::process::Node;
-use super::shop::{Draw, Goods, Journal, Line, Till, list_sales, listen, wall_ms};
+use super::shop::{Draw, Goods, Till, list_sales};
 use super::view::View;
 use super::{DemoArguments, DemoError};
 use crate::cli::create_market_in;
@@ -43,6 +44,8 @@ pub(super) struct Market {
     pub(super) journal: Journal,
     pub(super) draw: Draw,
     pub(super) figures: serde_json::Map<String, Value>,
+    /// The stolen card's fingerprint, once a till has taken it.
+    pub(super) stolen: String,
     hub_port: u16,
     /// Whose way to the hub is plugged in.
     uplinks: BTreeSet<usize>,
@@ -176,6 +179,7 @@ impl Market {
             tills: BTreeMap::new(),
             journal,
             figures: serde_json::Map::new(),
+            stolen: String::new(),
             hub_port,
             uplinks: BTreeSet::new(),
             page: Some(page),
@@ -295,9 +299,6 @@ impl Market {
         listen(index, &self.nodes[index].directory, &self.journal).await?;
         if index == HUB {
             self.open_page().await?;
-            // This market takes every card: its story is the sales, and nobody is there to be asked.
-            let rules = json!({ "fraud": { "rules": [] }, "risk": { "borne_by": "stall" } });
-            self.nodes[index].send("PUT", "/v1/checkout-rules", &rules).await?;
         }
         // A cable stays plugged in; a switch in the node is as it is configured.
         if self.uplinks.contains(&index) {
@@ -409,11 +410,12 @@ impl Market {
         let device = status["device"].as_str().unwrap_or_default();
         let stall = &self.input.stalls[stall - FIRST_STALL];
         let goods = Goods {
+            stall: stall.slug.clone(),
             products: Arc::new(stall.products.iter().map(|product| (product.sku.clone(), product.price)).collect()),
             items: Arc::new(stall.items.clone()),
             baskets: self.input.baskets.clone(),
         };
-        Ok(Till::new(&self.nodes[index], device, &goods, self.arguments.seed, keys))
+        Ok(Till::new(&self.nodes[index], device, goods, self.arguments.seed, keys))
     }
 
     /// Sells once at a node.

@@ -5,7 +5,9 @@
 //! | `input` | everything that the user gives, read and checked before anything runs |
 //! | `network` | where the nodes live: namespaces, an interface, loopback |
 //! | `process` | one node's process: start, stop, kill, ask |
-//! | `shop` | the shop side: orders, sales, and the journal of what was acknowledged |
+//! | `story` | what organiser and stalls publish: promotions, and by what cards are judged |
+//! | `shop` | the shop side: what tills order, how buyers pay, what vendors say |
+//! | `journal` | what nodes have answered to the shop side |
 //! | `market` | all nodes together, and the order of the steps |
 //! | `steps` | the six steps, each with its proof |
 //! | `outsider` | processes that mean ill: a stranger, and a member that replays and alters |
@@ -18,12 +20,14 @@ mod evidence;
 mod falsify;
 mod forward;
 mod input;
+mod journal;
 mod market;
 mod network;
 mod outsider;
 mod process;
 mod shop;
 mod steps;
+mod story;
 mod view;
 
 use std::path::PathBuf;
@@ -77,7 +81,7 @@ pub(crate) struct DemoArguments {
     /// Where the nodes live; `auto` takes the first of the others that this machine allows.
     #[arg(long, value_enum, default_value_t = NetworkKind::Auto)]
     pub(crate) network: NetworkKind,
-    /// Test only: falsify the market or its export, to see that it is noticed: drop, double or alter.
+    /// Test only: falsify the market, its export or what the shops were told, to see that it is noticed.
     #[arg(long, hide = true, value_enum)]
     pub(crate) falsify: Option<Falsify>,
 }

@@ -5,6 +5,7 @@ use stallmesh_protocol::membership::write_line;
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{DeviceId, Kind, Lane};
 
+use super::cards;
 use super::{
     Answer, CustodyView, DelegateOrder, Engine, Failure, FailureCode, HeadView, MemberView, PeerView, PolicyView,
     Request, StatementView, StatusView, TrafficView, UplinkView,
@@ -21,6 +22,7 @@ impl<S: Store> Engine<S> {
         if let Request::PublishProducts(_) | Request::Catalog { .. } | Request::CatalogCounts = &request {
             self.views.refresh_catalog(self.time());
         }
+        cards::check(&request)?;
         self.check_key_is_free(&request)?;
         Ok(match request {
             Request::Once { key, asked, request } => self.once(&key, &asked, *request)?,

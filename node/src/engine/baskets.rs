@@ -45,7 +45,7 @@ pub(super) struct Record {
     changed_at: u64,
     /// The sale that it became.
     sold: Option<String>,
-    /// Of changes that were made: (idempotency key, hash of the change).
+    /// Of changes that were made: (hash of the idempotency key, hash of the change).
     keys: Vec<(String, String)>,
     /// Parts of its payment.
     #[serde(default)]
@@ -57,7 +57,9 @@ impl Record {
     pub(super) fn is_repeated<T: Serialize>(&self, key: Option<&str>, change: &T) -> Result<bool, Failure> {
         let Some(key) = key.map(check_key).transpose()? else { return Ok(false) };
         // The first is what it was opened with.
-        let Some((_, known)) = self.keys.iter().skip(1).find(|(known, _)| known == key) else { return Ok(false) };
+        let Some((_, known)) = self.keys.iter().skip(1).find(|(known, _)| *known == content(&key)) else {
+            return Ok(false);
+        };
         match *known == content(change) {
             true => Ok(true),
             false => Err(conflict(format!("idempotency key `{key}` was used for another change"))),
@@ -69,7 +71,8 @@ impl Record {
         if self.keys.len() > KEYS_MAX {
             self.keys.remove(1);
         }
-        self.keys.push((key.to_owned(), content(change)));
+        // A key may say more than others need to know.
+        self.keys.push((content(&key), content(change)));
     }
 
     pub(super) fn check_open(&self) -> Result<(), Failure> {

@@ -19,6 +19,7 @@ use stallmesh_protocol::codec::{CodecError, Reader};
 use stallmesh_protocol::entry::Part;
 use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::page::{PAGE_MAX, Page};
+use stallmesh_protocol::payload;
 use stallmesh_protocol::seal::{PartSecret, SealedAt};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Kind, Lane, LogId, LogName, MarketId};
 
@@ -28,6 +29,7 @@ use super::overlay::Overlay;
 use super::views::Views;
 use super::{Engine, Failure, FailureCode};
 use crate::hub::reconcile::{Reconciliation, reconcile};
+use crate::quote::files::PromotionFile;
 use crate::store::{MemoryStore, Store};
 
 /// What an export begins with.
@@ -147,6 +149,8 @@ pub struct Recomputed {
     pub published: Vec<(u64, String)>,
     /// Disclosed sales: (entry's position as text, sale id, total, currency).
     pub sales: Vec<RecomputedSale>,
+    /// Fraud signals that its entries say, whether they count or not.
+    pub signals: u64,
 }
 
 /// One disclosed sale.
@@ -156,8 +160,16 @@ pub struct RecomputedSale {
     pub sale: String,
     /// Where its entry stands.
     pub at: Position,
-    /// Minor units.
+    /// ISO 4217.
+    pub currency: String,
+    /// Minor units, without tips.
     pub total: u64,
+    /// Beside the total.
+    pub tip: u64,
+    /// What promotions took off.
+    pub reduction: u64,
+    /// How many of its codes belong to a promotion that took something off, as promotions are in this export.
+    pub codes: usize,
 }
 
 /// Why an export can't be believed.
@@ -195,7 +207,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     let damaged = |offset: u64, detail: String| ExportError::Damaged { offset, detail };
     let mut logs = Logs::load(market, &overlay).map_err(|error| damaged(0, error.to_string()))?;
     let mut views = Views::new(contents.root, market);
-    let mut entries = 0;
+    let (mut entries, mut signals) = (0, 0);
     let mut order: Vec<(LogName, Vec<(u64, Page)>)> = contents.pages.into_iter().collect();
     // The result must not depend on which log is read first.
     order.sort_by_key(|(name, _)| {
@@ -218,7 +230,10 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
                 }
                 Inserted::New(new) | Inserted::Fork { new, .. } => {
                     entries += new.len() as u64;
-                    new.iter().for_each(|held| views.insert(held));
+                    new.iter().for_each(|held| {
+                        signals += signals_of(held);
+                        views.insert(held);
+                    });
                 }
                 Inserted::Duplicate => {}
                 Inserted::Gap | Inserted::Diverges | Inserted::TooScattered => {
@@ -229,6 +244,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     }
     contents.leaves.iter().for_each(|(_, leaf)| _ = views.inherit_leaf(leaf.clone()));
     views.refresh();
+    views.refresh_promotions();
     for (offset, leaf) in &contents.leaves {
         if !views.coverage.is_proven(&market, leaf) {
             return Err(damaged(*offset, "a leaf that no checkpoint in it proves".into()));
@@ -240,6 +256,7 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
     let mut facts = Vec::new();
     let mut sales = Vec::new();
     for (name, record) in logs.on_lane(Lane::SALES) {
+        let promotions = views.promotions().at_stall(views.membership.stall(&name.author).unwrap_or_default());
         for run in &record.runs {
             let failed = |error: crate::store::StoreError| damaged(0, error.to_string());
             let chain = logs.entries(&overlay, name, run, run.from, run.to, usize::MAX).map_err(failed)?;
@@ -250,7 +267,11 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
                     sales.push(RecomputedSale {
                         sale: hex::encode(&sale.sale),
                         at: super::views::position(held),
+                        currency: sale.currency.clone(),
                         total: sale.total,
+                        tip: sale.tenders.iter().map(|tender| tender.tip).fold(0, u64::saturating_add),
+                        reduction: sale.reduction,
+                        codes: acting_codes(&promotions, sale),
                     });
                 }
                 facts.push(judge(&views, &ancestry, &terms, held, sale, connected));
@@ -263,7 +284,26 @@ pub fn recompute(reader: impl Read, root: Option<DeviceId>, order_seed: u64) -> 
         .iter()
         .map(|published| (published.message.number, hex::encode(&published.message.digest)))
         .collect();
-    Ok(Recomputed { market, entries, reconciliation: reconcile(facts, &currency), published, sales })
+    Ok(Recomputed { market, entries, reconciliation: reconcile(facts, &currency), published, sales, signals })
+}
+
+/// How many fraud signals an entry says.
+fn signals_of(held: &Held) -> u64 {
+    if held.log.lane != Lane::SIGNAL || held.entry.kind != Kind::SIGNALS {
+        return 0;
+    }
+    let bytes = held.entry.payload.bytes(Part::Public).unwrap_or_default();
+    payload::decode::<payload::Signals>("signals", bytes).map_or(0, |message| message.signals.len() as u64)
+}
+
+/// How many of a sale's codes belong to a promotion that took something off.
+fn acting_codes(promotions: &[&PromotionFile], sale: &payload::Sale) -> usize {
+    let reductions = || sale.lines.iter().flat_map(|line| &line.reductions);
+    let acts = |id: &str| reductions().any(|reduction| reduction.promotion == id);
+    let is_acting = |code: &&String| {
+        promotions.iter().any(|promotion| promotion.requires.codes.contains(code) && acts(&promotion.id))
+    };
+    sale.codes.iter().filter(is_acting).count()
 }
 
 /// Where a secret's record begins, and the secret, by the part that it opens.

@@ -29,6 +29,7 @@
 mod answers;
 mod author;
 mod baskets;
+mod cards;
 mod catalog;
 mod checkout;
 mod clock;

@@ -293,7 +293,7 @@ fn check_product(index: usize, product: &ProductView) -> Result<(), Failure> {
     if !product.stock.is_empty() && Number::parse(&product.stock).is_none() {
         return Err(invalid("stock", "is no decimal number"));
     }
-    if i64::try_from(product.price).is_err() {
+    if product.price > stallmesh_protocol::money::AMOUNT_MAX {
         return Err(invalid("price", "is out of range"));
     }
     Ok(())

@@ -4,6 +4,7 @@
 mod api;
 mod bad_ways;
 mod browser;
+mod card_numbers;
 mod carriers;
 mod churn;
 mod commands;

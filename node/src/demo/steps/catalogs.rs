@@ -47,7 +47,7 @@ impl Market {
             self.arguments.stalls,
             self.nodes.len() - GATEWAY
         ));
-        Ok(())
+        self.publish_promotions().await
     }
 }
 

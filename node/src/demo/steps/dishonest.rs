@@ -58,7 +58,10 @@ impl Market {
             sum("closed")
         ));
         if sum("answered") != sum("rounds") || before != after {
-            return Err(DemoError::Failed("replayed pages changed something".into()));
+            let (answered, rounds) = (sum("answered"), sum("rounds"));
+            let what =
+                format!("{answered} of {rounds} rounds were answered, {} heads before, {} after", before.0, after.0);
+            return Err(DemoError::Failed(format!("replayed pages changed something: {what}")));
         }
         if sum("altered") == 0 || sum("closed") != sum("altered") || refused != sum("altered") {
             return Err(DemoError::Failed("an altered page was not refused".into()));

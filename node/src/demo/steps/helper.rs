@@ -59,7 +59,8 @@ impl Market {
         for key in ["helper-1", "helper-2", "helper-3"] {
             till.send(&journal, &order(1, key), false).await.map_err(|error| till.failed(&error))?;
         }
-        let too_much = till.send_unnoted(&order(LIMIT / price + 1, "helper-too-much")).await;
+        // Twice as much, so that no promotion brings it below the limit.
+        let too_much = till.send_unnoted(&order(2 * LIMIT / price + 1, "helper-too-much")).await;
         let products = json!([{ "sku": "X", "name": "X", "price": 1 }]);
         let publishing = self.nodes[index].send("PUT", "/v1/catalog", &products).await;
         let (Err(sale_refusal), Err(catalog_refusal)) = (too_much, publishing) else {

@@ -15,6 +15,7 @@ impl Market {
     pub(in super::super) async fn step_join(&mut self) -> Result<(), DemoError> {
         self.board.begin(0);
         self.start(HUB).await?;
+        self.publish_rules().await?;
         for index in GATEWAY..self.nodes.len() {
             let role = if index == GATEWAY { "gateway" } else { "stall" };
             let order = json!({

@@ -8,4 +8,5 @@ mod relay;
 mod sell;
 mod settle;
 mod stranger;
+mod tills;
 mod trouble;

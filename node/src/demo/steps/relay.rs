@@ -21,7 +21,8 @@ impl Market {
         ));
         let links = self.hub_links().await?;
         self.say(format!("Who has a link to the hub, by its own word: {}.", links.join(", ")));
-        self.carrier_reads().await
+        self.carrier_reads().await?;
+        self.blocked_card().await
     }
 
     /// Who has a link to the hub, by the hub's own word.

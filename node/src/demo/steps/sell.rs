@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::super::DemoError;
 use super::super::falsify::Falsify;
+use super::super::journal::Journal;
 use super::super::market::{GATEWAY, Market};
-use super::super::shop::{Draw, Journal, Till};
+use super::super::shop::{Draw, Till};
 
 impl Market {
     pub(in super::super) async fn step_sell(&mut self) -> Result<(), DemoError> {
@@ -37,13 +38,16 @@ impl Market {
             return Err(DemoError::Failed(format!("the hub has {received} sales, with every uplink cut")));
         }
         self.say(format!(
-            "{sales} sales, cash and card, are recorded at {} stalls, {most} of them at the busiest; the hub has {received}.",
+            "{sales} sales, by cash, card or both, are recorded at {} stalls, {most} of them at the busiest; the hub has {received}.",
             self.arguments.stalls
         ));
         self.say(format!(
             "Neighbours have signed for all {copied} sealed entries of these sales, and hold {held} copies."
         ));
-        self.helper().await
+        self.helper().await?;
+        self.codes_and_split_bills().await?;
+        self.regular().await?;
+        self.stolen_card().await
     }
 }
 

@@ -6,14 +6,17 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use super::super::DemoError;
-use super::super::falsify::falsify_export;
+use super::super::falsify::{falsify_export, falsify_journal};
 use super::super::market::{HUB, Market, until};
 use super::super::process;
+use super::tills::amount;
 use crate::cli::export;
 
 impl Market {
     pub(in super::super) async fn step_settle(&mut self) -> Result<(), DemoError> {
         self.board.begin(5);
+        // What tills have said of cards is a part of what anybody can count later.
+        self.signals_reach(&self.in_the_market(), &[HUB].into()).await?;
         let settlement = self.nodes[HUB].send("POST", "/v1/settle", &json!({ "dry_run": false })).await?;
         let digest = settlement["digest"].as_str().unwrap_or_default().to_owned();
         let mut with_statement = 0;
@@ -42,6 +45,9 @@ impl Market {
             falsify_export(falsify, &out, &market, self.arguments.seed)?;
         }
         self.journal.finish()?;
+        if let Some(falsify) = self.arguments.falsify {
+            falsify_journal(falsify, &self.directory.join("journal.jsonl"), self.arguments.seed)?;
+        }
         let counted = self.count_apart(&out, &market).await?;
         for (key, value) in counted.as_object().into_iter().flatten() {
             self.figures.insert(key.clone(), value.clone());
@@ -49,7 +55,7 @@ impl Market {
         let same_bytes = self.recompute_apart(&out, &market, &counted).await?;
         self.figure("digest", digest.clone());
         self.figure("links", json!({ "dashboard": self.board.snapshot().dashboard }));
-        let wrong = wrongs(&counted, &digest, same_bytes);
+        let wrong = wrongs(&counted, &digest, same_bytes, self.journal.tally().declined);
         if !wrong.is_empty() {
             return Err(DemoError::Failed(format!("the market does not add up: {}", wrong.join("; "))));
         }
@@ -83,6 +89,15 @@ impl Market {
         self.say(format!(
             "A process of its own counted {} sales that the shops were told are recorded: {} at the hub, {} settled, {} lost, {} doubled, {} with another amount.",
             sales["recorded"], sales["received"], sales["settled"], sales["lost"], sales["duplicated"], sales["wrong_amount"]
+        ));
+        let sum = |field: &str| sums_in_words(&counted[field]);
+        self.say(format!(
+            "They brought {}, of which {} are tips, after reductions of {}; codes acted in {}, bills split: {}. The entries say the same.",
+            sum("takings_minor"), sum("tips_minor"), sum("reductions_minor"), counted["codes"], counted["split_bills"]
+        ));
+        self.say(format!(
+            "Fraud signals told: {}; alarms at tills: {}, answered with \"known\": {}; payments declined: {}, none of which was sold.",
+            counted["signals"], counted["asked"], counted["known"], counted["declined"]
         ));
         self.say(format!(
             "{} were relayed: by the cables and by the hub's own log their sellers had no way to it until it had them. Their sellers sent the other {} themselves.",
@@ -127,8 +142,15 @@ impl Market {
     }
 }
 
+/// Sums of minor units as people write them.
+fn sums_in_words(sums: &Value) -> String {
+    let sums = sums.as_object().into_iter().flatten();
+    let words = sums.map(|(currency, sum)| format!("{} {currency}", amount(sum.as_u64().unwrap_or(0))));
+    words.collect::<Vec<_>>().join(", ")
+}
+
 /// Anything lost, doubled, unbalanced or different is a failure.
-fn wrongs(counted: &Value, digest: &str, same_bytes: bool) -> Vec<String> {
+fn wrongs(counted: &Value, digest: &str, same_bytes: bool, declined: u64) -> Vec<String> {
     let sales = &counted["sales"];
     let mut wrong = Vec::new();
     for (what, found) in [
@@ -156,6 +178,30 @@ fn wrongs(counted: &Value, digest: &str, same_bytes: bool) -> Vec<String> {
     }
     if counted["takings_minor"] != counted["settled_minor"] {
         wrong.push(format!("takings of {}, settled {}", counted["takings_minor"], counted["settled_minor"]));
+    }
+    for (what, field) in [("reductions", "reductions_minor"), ("tips", "tips_minor"), ("acting codes", "codes")] {
+        let (told, entries) = (&counted[field], &counted["by_entries"][field]);
+        if told != entries {
+            wrong.push(format!("{what}: the shops were told {told}, the entries say {entries}"));
+        }
+    }
+    if counted["signals"] != counted["signals_told"] {
+        let (entries, told) = (&counted["signals"], &counted["signals_told"]);
+        wrong.push(format!("signals: the entries say {entries}, what was sold and blocked makes {told}"));
+    }
+    if counted["declined"] != declined || counted["declined_but_sold"] != 0 {
+        let (written, sold) = (&counted["declined"], &counted["declined_but_sold"]);
+        wrong.push(format!("{declined} payments were declined, {written} are written down, {sold} of them were sold"));
+    }
+    for story in ["reductions_minor", "tips_minor"] {
+        if counted[story].as_object().is_none_or(|sums| sums.values().all(|sum| *sum == 0)) {
+            wrong.push(format!("{story}: none"));
+        }
+    }
+    for story in ["codes", "idle_codes", "split_bills", "asked", "known", "declined", "signals"] {
+        if counted[story].as_u64().unwrap_or(0) == 0 {
+            wrong.push(format!("{story}: none"));
+        }
     }
     wrong
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::super::DemoError;
+use super::super::journal::Journal;
 use super::super::market::{FIRST_STALL, GATEWAY, HUB, Market, copy_directory, until};
 use super::super::shop::{Acknowledged, Till, list_sales};
 use crate::cli::CliError;
@@ -110,6 +111,8 @@ impl Market {
         })
         .await?;
         let waiting = node.status().await?["custody"]["own_waiting"].as_u64().unwrap_or(0);
+        // Who gets them from others, late, would look as if a replay had changed something.
+        self.signals_reach(&[lost].into(), &self.in_the_market()).await?;
         let received = self.hub_received().await?;
         self.kill(lost, "never came back").await?;
         self.say(format!(
@@ -193,14 +196,14 @@ fn ids(sales: Vec<(String, String)>) -> BTreeSet<String> {
 /// Sells until the node is gone; the order that was under way then.
 async fn sell_until_it_breaks(
     till: Arc<Mutex<Till>>,
-    journal: super::super::shop::Journal,
+    journal: Journal,
     answered: tokio::sync::mpsc::UnboundedSender<Acknowledged>,
 ) -> Option<Value> {
     loop {
         // Nothing that holds the lock can panic half-way.
         let (order, caller) = {
             let mut till = till.lock().unwrap_or_else(PoisonError::into_inner);
-            (till.order(), till.clone())
+            (till.order().at_once(), till.clone())
         };
         match caller.send(&journal, &order, false).await {
             Ok(sale) => {

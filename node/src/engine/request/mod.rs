@@ -8,11 +8,14 @@ mod money;
 mod sales;
 mod status;
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use stallmesh_protocol::{DeviceId, Hash, SaleId};
 use utoipa::ToSchema;
 
 use super::EngineError;
+use crate::card_data;
 use crate::quote::files::BasketFile;
 use crate::quote::{Problem, ProblemCode};
 use crate::store::StoreError;
@@ -374,9 +377,20 @@ pub enum FailureCode {
 }
 
 impl Failure {
-    /// A failure.
+    /// A failure. Its sentence may repeat what somebody has typed: a card's number in it is masked.
     pub fn new(code: FailureCode, detail: impl Into<String>) -> Self {
-        Failure { code, detail: detail.into(), field: None, reasons: Vec::new() }
+        let detail = detail.into();
+        let masked = match card_data::mask(&detail) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(masked) => Some(masked),
+        };
+        Failure { code, detail: masked.unwrap_or(detail), field: None, reasons: Vec::new() }
+    }
+
+    /// The same, with the path of the field that is to blame.
+    #[must_use]
+    pub fn at(self, field: &str) -> Self {
+        Failure { field: Some(card_data::mask(field).into_owned()), ..self }
     }
 }
 
@@ -393,7 +407,11 @@ impl From<Problem> for Failure {
             Some(field) => format!("{field}: {}", problem.detail),
             None => problem.detail,
         };
-        Failure { code, detail, field, reasons: Vec::new() }
+        let failure = Failure::new(code, detail);
+        match field {
+            Some(field) => failure.at(&field),
+            None => failure,
+        }
     }
 }
 
