@@ -206,7 +206,11 @@ fn accepted() -> Vec<Value> {
         case!(
             Kind::PRODUCTS,
             "Products",
-            payload::Products { products: vec![product], replaces: vec![vec![1; 32], vec![2; 32]] }
+            payload::Products {
+                products: vec![product],
+                replaces: vec![vec![1; 32], vec![2; 32]],
+                ..Default::default()
+            }
         ),
         case!(
             Kind::PROMOTIONS,

@@ -11,6 +11,7 @@ mod policies;
 mod promotions;
 mod renewal;
 mod signals;
+mod stock;
 mod tenders;
 mod urgent;
 
