@@ -55,6 +55,7 @@ fn each_invariant_breaks_under_a_bug_that_it_is_for() {
         (Bug::NoAnswer, 1, Invariant::Convergence),
         (Bug::SharedStream, 12, Invariant::KeyStreams),
         (Bug::AnyGiver, 1, Invariant::Priced),
+        (Bug::SoldAsItCame, 1, Invariant::ViewsAreRebuilt),
         (Bug::StopsSelling, 1, Invariant::KeepsSelling),
     ] {
         let failure = run_with_bug(&Plan::draw(seed), bug).failure;

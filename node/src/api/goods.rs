@@ -100,9 +100,10 @@ async fn search(State(api): State<Arc<Api>>, Query(query): Query<SearchQuery>) -
     let limit = page::limit(query.limit, 50, FOUND_MAX);
     let after = query.after.as_deref().map(page::read_cursor).transpose()?;
     let after = match after {
-        Some(after) => Some(read_place(&after).ok_or_else(|| {
-            Problem::from(Failure::new(FailureCode::EInvalid, "after: not one that a page gave"))
-        })?),
+        Some(after) => Some(
+            read_place(&after)
+                .ok_or_else(|| Problem::from(Failure::new(FailureCode::EInvalid, "after: not one that a page gave")))?,
+        ),
         None => None,
     };
     let more: Vec<_> = query.stall.iter().map(|stall| ("stall", stall.clone())).collect();

@@ -52,9 +52,7 @@ impl<S: Store> Engine<S> {
             Request::FindProducts { query, stall, after, limit } => {
                 Answer::Found(self.find_products(&query, stall.as_deref(), after.as_ref(), limit)?)
             }
-            Request::CatalogStatus { day } => {
-                Answer::CatalogStatus(Box::new(self.catalog_status(day.as_deref())?))
-            }
+            Request::CatalogStatus { day } => Answer::CatalogStatus(Box::new(self.catalog_status(day.as_deref())?)),
             Request::Stock { stall, limit } => Answer::Stock(self.stock(stall, limit)?),
             Request::SetStock(order) => {
                 self.set_stock(&order)?;

@@ -13,7 +13,8 @@ use super::conditions::{self, CONDITIONS_MAX, LIFE_MAX};
 use super::promotions::{TERMS_MAX, borne_of, terms_of};
 use super::stock::Amount;
 use super::{
-    ConditionView, ConditionsOrder, Engine, Failure, FailureCode, FoundView, ProductView, PromotionView, PromotionsOrder,
+    ConditionView, ConditionsOrder, Engine, Failure, FailureCode, FoundView, ProductView, PromotionView,
+    PromotionsOrder,
 };
 use crate::quote::files::{Number, Owner, PromotionFile};
 use crate::quote::{Catalog, Problem, Promotions};
@@ -77,9 +78,8 @@ impl<S: Store> Engine<S> {
         after: Option<&Found>,
         limit: usize,
     ) -> Result<Vec<FoundView>, Failure> {
-        let query = Query::read(query).map_err(|error| {
-            Failure { field: Some("q".to_owned()), ..invalid(format!("q: {error}")) }
-        })?;
+        let query = Query::read(query)
+            .map_err(|error| Failure { field: Some("q".to_owned()), ..invalid(format!("q: {error}")) })?;
         self.finder.refresh(self.views.catalog());
         let mut views = Vec::new();
         for found in self.finder.find(&query, stall, after, limit.min(FOUND_MAX)) {

@@ -28,11 +28,11 @@ use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{Hash, Head, Kind, Lane, LogName, SaleId};
 
-use super::Engine;
 use super::hub::read_sale;
 use super::logs::{Held, Run};
 use super::sales::{decode_position, encode_position};
 use super::views::position;
+use super::{Engine, Notice};
 use crate::quote::files::Number;
 use crate::store::{Store, StoreError, Table};
 
@@ -218,9 +218,27 @@ impl<S: Store> Engine<S> {
             return;
         }
         self.overlay.put(Table::Sales, key_of(b'k', at), sold.encode());
-        if self.sold.loaded {
-            self.sold.insert(sold);
+        if !self.sold.loaded {
+            return;
         }
+        let skus: Vec<String> = sold.taken.iter().map(|(sku, _)| sku.clone()).collect();
+        let gone = |engine: &mut Self| skus.iter().filter(|sku| engine.is_gone(sku)).count();
+        let before = gone(self);
+        self.sold.insert(sold);
+        // Where something is used up, or turns out not to be, whoever shows products is told.
+        if gone(self) != before {
+            self.notice(Notice::Catalog);
+        }
+    }
+
+    /// Whether nothing is left of a product of the own stall that is counted.
+    fn is_gone(&mut self, sku: &str) -> bool {
+        let Some(stall) = self.views.membership.stall(&self.device.id()) else { return false };
+        let counted = self.views.catalog().stall(stall).and_then(|catalog| catalog.counted(sku));
+        counted.is_some_and(|counted| {
+            let left = counted.count.plus(counted.changed).less(self.sold.since(sku, counted.at));
+            left.is_zero() || left.is_below_zero()
+        })
     }
 
     /// Entries came that may be sales of this device's stall, or what they are opened with.

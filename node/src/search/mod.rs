@@ -113,7 +113,8 @@ fn key(code: &str) -> Option<String> {
 }
 
 fn cut(word: &str) -> &str {
-    &word[..word.floor_char_boundary(WORD_MAX)]
+    let end = word.char_indices().map(|(at, sign)| at + sign.len_utf8()).take_while(|end| *end <= WORD_MAX).last();
+    &word[..end.unwrap_or(0)]
 }
 
 /// A product that was found.

@@ -87,11 +87,15 @@ pub enum Rare {
     CardBlocked,
     /// A hub that burned was replaced, and the new one met the market.
     TakenOver,
+    /// More of a product was sold than was counted.
+    SoldOut,
+    /// Two tills of a stall worked out what is left.
+    CountedTogether,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Rare; 20] = [
+    pub const ALL: [Rare; 22] = [
         Rare::Died,
         Rare::Wiped,
         Rare::TimedOut,
@@ -112,6 +116,8 @@ impl Rare {
         Rare::AskedAbout,
         Rare::CardBlocked,
         Rare::TakenOver,
+        Rare::SoldOut,
+        Rare::CountedTogether,
     ];
 }
 

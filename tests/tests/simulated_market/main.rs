@@ -8,6 +8,7 @@ mod joining;
 mod once;
 mod orders;
 mod policies;
+mod presync;
 mod promotions;
 mod renewal;
 mod signals;

@@ -119,6 +119,13 @@ fn a_new_price_is_no_new_count_and_a_count_takes_in_what_was_sold_before_it() {
     sell(&mut market, helper, "d", 1);
     market.heal();
     until_left(&mut market, &[OWNER, helper], "3");
+    // Who reads a product, changes its stock and sends it back counts now, whatever time stands there.
+    let told = product(&mut market, helper, "P2");
+    assert_eq!(market.ask(helper, Request::PublishProducts(vec![told.clone()])), Answer::Done);
+    assert_eq!(left(&mut market, helper).as_deref(), Some("3"), "unchanged, it says nothing");
+    let changed = ProductView { stock: "50".into(), ..told };
+    assert_eq!(market.ask(helper, Request::PublishProducts(vec![changed])), Answer::Done);
+    until_left(&mut market, &[OWNER, helper], "50");
     count(&mut market, helper, None);
     market.until("it isn't counted any more", 60_000, |market| left(market, OWNER).is_none());
     let refused = change(&mut market, OWNER, "1");
@@ -128,7 +135,9 @@ fn a_new_price_is_no_new_count_and_a_count_takes_in_what_was_sold_before_it() {
 #[test]
 fn what_came_and_went_on_two_tills_at_one_time_counts_twice() {
     let (mut market, helper) = market(73);
-    assert!(matches!(change(&mut market, OWNER, "4"), Answer::Failed(failure) if failure.code == FailureCode::EInvalid));
+    assert!(
+        matches!(change(&mut market, OWNER, "4"), Answer::Failed(failure) if failure.code == FailureCode::EInvalid)
+    );
     publish(&mut market, OWNER, "1.5", 250);
     until_left(&mut market, &[OWNER, helper, OTHER], "1.5");
     market.run_for(1_000);

@@ -136,7 +136,8 @@ impl<S: Store> Engine<S> {
             offered(&change.sku).ok_or_else(|| unknown(&change.sku))?;
             let amount = Amount::of(change.change.0);
             if counted(&change.sku).is_none() || order.counts.iter().any(|count| count.sku == change.sku) {
-                let detail = format!("changes[{place}].sku: `{}` isn't counted: say first how many there are", change.sku);
+                let detail =
+                    format!("changes[{place}].sku: `{}` isn't counted: say first how many there are", change.sku);
                 return Err(invalid(detail));
             }
             if amount.is_zero() {
@@ -161,8 +162,10 @@ impl<S: Store> Engine<S> {
         for product in &mut products {
             let known = catalog.and_then(|catalog| catalog.counted(&product.sku));
             let same = Amount::parse(&product.stock) == known.map(|known| known.count);
+            // Whoever changes what it was told gives the time of the old count along with it.
+            let is_told = known.is_some_and(|known| known.at == product.counted_at);
             product.counted_at = match known {
-                _ if product.counted_at > 0 => product.counted_at.min(now.max(1)),
+                _ if product.counted_at > 0 && (same || !is_told) => product.counted_at.min(now.max(1)),
                 Some(known) if same => known.at,
                 Some(_) => now.max(1),
                 None => 0,

@@ -100,7 +100,7 @@ impl Till {
 fn by_the_words(entries: &[Entry], sku: &str) -> Option<String> {
     let counts = entries.iter().filter_map(|entry| match entry {
         Entry::Counted { hash, time, sku: of, stock, counted_at } if SKUS[*of] == sku => match counted_at {
-            0 => (!stock.is_empty()).then(|| (*time, *hash, stock)),
+            0 => (!stock.is_empty()).then_some((*time, *hash, stock)),
             at => Some(((*at).min(*time), *hash, stock)),
         },
         _ => None,
@@ -165,11 +165,16 @@ proptest! {
 
 #[test]
 fn amounts_are_written_as_people_write_them() {
-    for (text, written) in [("12", "12"), ("-2", "-2"), ("0.5", "0.5"), ("-0.125", "-0.125"), ("1.50", "1.5"), ("0", "0")] {
+    for (text, written) in
+        [("12", "12"), ("-2", "-2"), ("0.5", "0.5"), ("-0.125", "-0.125"), ("1.50", "1.5"), ("0", "0")]
+    {
         assert_eq!(Amount::parse(text).unwrap().to_string(), written);
     }
     assert_eq!(Amount::parse("9999999999999999999999999999").unwrap().to_string(), UNITS_MAX.to_string());
     assert_eq!(Amount::parse("many"), None);
     let lines = [("MUG", "2"), ("TEA", "0.25"), ("MUG", "1"), ("GONE", "0")];
-    assert_eq!(taken(lines).iter().map(|(sku, amount)| format!("{sku} {amount}")).collect::<Vec<_>>(), ["MUG 3", "TEA 0.25"]);
+    assert_eq!(
+        taken(lines).iter().map(|(sku, amount)| format!("{sku} {amount}")).collect::<Vec<_>>(),
+        ["MUG 3", "TEA 0.25"]
+    );
 }

@@ -148,14 +148,7 @@ fn product(number: usize) -> ProductView {
     let message = payload::Products { products: vec![product.clone()], ..Default::default() };
     // All lengths have as many bytes with half a name as with a whole one.
     name.truncate(MESSAGE / 2 + MESSAGE - payload::encode(&message).len());
-    ProductView {
-        sku: product.sku,
-        name,
-        price,
-        taxes: product.taxes,
-        unit: "piece".into(),
-        ..ProductView::default()
-    }
+    ProductView { sku: product.sku, name, price, taxes: product.taxes, unit: "piece".into(), ..ProductView::default() }
 }
 
 async fn publish(node: &NodeHandle, product: ProductView) {
