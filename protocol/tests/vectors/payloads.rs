@@ -299,6 +299,25 @@ fn accepted() -> Vec<Value> {
                 ..Default::default()
             }
         ),
+        case!(
+            Kind::PRODUCTS,
+            "Products",
+            payload::Products {
+                products: vec![payload::Product {
+                    sku: "TEA".into(),
+                    name: "Tea".into(),
+                    price: 300,
+                    stock: "-1.5".into(),
+                    counted_at: 1_780_000_000_000,
+                    ..Default::default()
+                }],
+                stock_changes: vec![
+                    payload::StockChange { sku: "MUG".into(), change: "24".into() },
+                    payload::StockChange { sku: "TEA".into(), change: "-0.5".into() },
+                ],
+                ..Default::default()
+            }
+        ),
     ]
 }
 

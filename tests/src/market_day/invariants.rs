@@ -369,7 +369,8 @@ impl Day {
             let sold: Vec<Key> =
                 self.truth.sales.values().filter(|sale| all.contains(&sale.device)).map(|sale| sale.entry).collect();
             let mut known: Option<(usize, Answer)> = None;
-            for device in all.into_iter().filter(|device| self.counted().contains(device)) {
+            let counted = self.counted();
+            for device in all.into_iter().filter(|device| counted.contains(device)) {
                 let reads = |member: &MemberView| member.scopes.iter().any(|scope| scope == "read-sales");
                 let id = self.simulation.nodes[device].id();
                 let member = self.simulation.members(device).into_iter().find(|member| member.device == id);
