@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(catalog, publish))
         .routes(routes!(counts))
         .routes(routes!(search))
-        .routes(routes!(status))
+        .routes(routes!(catalog_status))
         .routes(routes!(stock, set_stock))
         .routes(routes!(import_products).layer(DefaultBodyLimit::max(IMPORT_MAX)))
 }
@@ -146,7 +146,7 @@ struct DayQuery {
     get, path = "/v1/catalog/status", tag = "catalog", params(DayQuery),
     responses((status = 200, description = "What is here, and what isn't.", body = CatalogStatusView))
 )]
-async fn status(State(api): State<Arc<Api>>, Query(query): Query<DayQuery>) -> Reply {
+async fn catalog_status(State(api): State<Arc<Api>>, Query(query): Query<DayQuery>) -> Reply {
     reply(api.node.ask(Request::CatalogStatus { day: query.day }).await)
 }
 

@@ -338,7 +338,7 @@ impl Catalog {
         for (offer, stall, written) in effective() {
             for (sku, change) in &offer.changes {
                 if let Some(counted) = counted.get_mut(&(stall, sku.as_str()))
-                    && written > counted.at
+                    && written >= counted.at
                 {
                     counted.changed = counted.changed.plus(*change);
                 }

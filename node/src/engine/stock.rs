@@ -2,7 +2,7 @@
 //!
 //! A function of two sets, whatever the order in which they arrive: counts and changes, which stand in the catalog, and
 //! the stall's sales, as far as this device may read them. Of several counts of a product the one that was taken last
-//! counts; a sale or change is in a count if its entry's time is not after it. Nothing here ever refuses a sale: what was
+//! counts; a sale or change is in a count if its entry's time is before it. Nothing here ever refuses a sale: what was
 //! sold more often than it was counted is below zero, and shown so.
 //!
 //! A sale is read once, when it comes; what it sold stays in the store, also when the sale itself is let go of:
@@ -107,7 +107,7 @@ pub(crate) struct Sold {
 struct OfProduct {
     /// By time and entry.
     sales: BTreeMap<(u64, Hash), Amount>,
-    /// The sum of those after a time: what is asked for again and again.
+    /// The sum of those from a time on: what is asked for again and again.
     since: Option<(u64, Amount)>,
 }
 
@@ -149,21 +149,21 @@ impl SoldBook {
                 product.sales.remove(&key);
             }
             if let Some((since, sum)) = &mut product.since
-                && (sold.time > *since || planted::is_on(Bug::SoldAsItCame))
+                && (sold.time >= *since || planted::is_on(Bug::SoldAsItCame))
             {
                 *sum = if counts { sum.plus(*amount) } else { sum.less(*amount) };
             }
         }
     }
 
-    /// What was sold of a product after a time, in milliseconds since 1970. It costs a look-up, and a walk over what is
+    /// What was sold of a product from a time on, in milliseconds since 1970. It costs a look-up, and a walk over what is
     /// after a new count.
     pub(crate) fn since(&mut self, sku: &str, time: u64) -> Amount {
         let Some(product) = self.products.get_mut(sku) else { return Amount::default() };
         match product.since {
             Some((since, sum)) if since == time => sum,
             _ => {
-                let after = product.sales.range((time.saturating_add(1), Hash::ZERO)..);
+                let after = product.sales.range((time, Hash::ZERO)..);
                 let sum = match planted::is_on(Bug::SoldAsItCame) {
                     true => Amount::default(),
                     false => after.fold(Amount::default(), |sum, (_, amount)| sum.plus(*amount)),

@@ -47,7 +47,9 @@ fn every_node_finds_what_all_stalls_offer_now() {
     let mug = ProductView { stock: "3".into(), taxes: vec!["standard".into()], ..product("MUG", "Große Tasse", 1250) };
     publish(&mut market, POTS, vec![mug]);
     publish(&mut market, TEA, vec![product("ASSAM", "Tasse Tee", 250), product("THE", "Thé vert", 300)]);
-    market.until("the gateway finds them", 60_000, |market| skus(market, GATEWAY, "tasse") == ["MUG", "ASSAM"]);
+    market.until("all find them", 60_000, |market| {
+        [0, GATEWAY, POTS, TEA].into_iter().all(|node| skus(market, node, "tasse") == ["MUG", "ASSAM"])
+    });
     for node in [0, GATEWAY, POTS, TEA] {
         assert_eq!(skus(&mut market, node, "GROSSE"), ["MUG"], "node {node}");
         assert_eq!(skus(&mut market, node, "the"), ["THE"], "a SKU first, and it is the name, too");

@@ -110,7 +110,7 @@ fn by_the_words(entries: &[Entry], sku: &str) -> Option<String> {
     let mut sales: BTreeMap<SaleId, &Sold> = BTreeMap::new();
     for entry in entries {
         match entry {
-            Entry::Changed { time, sku: of, change, .. } if SKUS[*of] == sku && *time > counted => {
+            Entry::Changed { time, sku: of, change, .. } if SKUS[*of] == sku && *time >= counted => {
                 left = left.plus(Amount::of((*change).into()));
             }
             Entry::Sold(sold) => {
@@ -122,7 +122,7 @@ fn by_the_words(entries: &[Entry], sku: &str) -> Option<String> {
             _ => {}
         }
     }
-    let sold = sales.values().filter(|sold| sold.time > counted).flat_map(|sold| &sold.taken);
+    let sold = sales.values().filter(|sold| sold.time >= counted).flat_map(|sold| &sold.taken);
     let sold = sold.filter(|(of, _)| of == sku);
     Some(sold.fold(left, |left, (_, amount)| left.less(*amount)).to_string())
 }
