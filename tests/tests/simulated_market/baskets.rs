@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use stallmesh_node::engine::{Answer, BasketOrder, BasketSale, BasketView, FailureCode, Request, SaleView};
-use stallmesh_node::quote::files::BasketFile;
+use stallmesh_node::quote::files::{BasketFile, LineFile};
 use stallmesh_tests::simulation::Simulation;
 
 const STALL: usize = 2;
@@ -185,6 +185,10 @@ fn a_sold_basket_is_forgotten_after_a_day_and_a_card_number_is_no_code() {
 #[test]
 fn adv_086_a_price_that_changes_under_an_open_basket_counts_when_it_is_sold_and_no_sale_is_rewritten() {
     let mut market = Simulation::market(67, 1);
+    market.until("its prices can be worked out", 60_000, |market| {
+        let basket = BasketFile { lines: vec![LineFile::of("P2", 1)], ..BasketFile::default() };
+        matches!(market.ask(STALL, Request::Quote(basket)), Answer::Quote(_))
+    });
     let lines = json!({ "lines": [{ "sku": "P2", "quantity": 2 }] });
     let basket = open(&mut market, lines.clone(), None).unwrap();
     assert_eq!(total(&basket), 500);

@@ -187,6 +187,7 @@ fn a_till_that_may_not_read_the_stalls_sales_says_that_it_knows_its_own_alone() 
 fn a_basket_says_what_is_left_and_is_sold_all_the_same() {
     let mut market = Simulation::market(76, 1);
     publish(&mut market, OWNER, "3", 250);
+    market.run_for(5_000);
     let hints = |market: &mut Simulation, quantity: u64| {
         let lines = json!({ "lines": [{ "sku": "P2", "quantity": quantity }, { "sku": "P1", "quantity": 1 }] });
         let basket: BasketFile = serde_json::from_value(lines).unwrap();
