@@ -40,7 +40,7 @@ fn adv_065_market_days_of_fixed_seeds_hold() {
 fn each_invariant_breaks_under_a_bug_that_it_is_for() {
     // Days on which it shows: `tests/soak --bugs all` finds them (docs/planted-bugs.md).
     for (bug, seed, invariant) in [
-        (Bug::CommitLater, 1, Invariant::NothingLost),
+        (Bug::ErrorForgotten, 7, Invariant::NothingLost),
         (Bug::LazySync, 1, Invariant::PostedOnce),
         (Bug::FeeLost, 1, Invariant::SumsToZero),
         (Bug::ForkKept, 2, Invariant::SettlementOfTheSet),
