@@ -22,5 +22,6 @@ pub mod quote;
 pub mod risk;
 pub mod runtime;
 pub mod schemas;
+pub mod search;
 pub mod store;
 pub mod uplink;

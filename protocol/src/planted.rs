@@ -73,6 +73,7 @@ bugs! {
     // Views.
     FirstComes "first-comes" "Of two versions of a product the one that came first counts.",
     BehindView "behind-view" "What a stall changes of its catalog shows at others after their next start.",
+    SoldAsItCame "sold-as-it-came" "A count of stock takes in what had arrived when it arrived, not what was sold before it.",
     StaleView "stale-view" "A view isn't built anew when a checkpoint, a line or a proof changes what stands.",
     // Promotions and conditions.
     WithdrawnGiven "withdrawn-given" "A promotion that was withdrawn is given on.",

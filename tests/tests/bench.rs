@@ -37,6 +37,12 @@ fn row<'a>(rows: &'a [Value], end: &str) -> &'a Value {
 }
 
 #[test]
+fn the_search_is_measured_beside_a_look_at_each_product() {
+    let rows = quick("search");
+    assert!(row(&rows, "`blau tasse`: median")["baseline"].is_number());
+}
+
+#[test]
 fn sales_are_measured_beside_appends_and_their_commits_are_counted() {
     let rows = quick("sales");
     for end in ["one caller, p50", "one caller, p99", "20 callers, p50", "20 callers, p99"] {

@@ -40,7 +40,7 @@ fn adv_065_market_days_of_fixed_seeds_hold() {
 fn each_invariant_breaks_under_a_bug_that_it_is_for() {
     // Days on which it shows: `tests/soak --bugs all` finds them (docs/planted-bugs.md).
     for (bug, seed, invariant) in [
-        (Bug::CommitLater, 1, Invariant::NothingLost),
+        (Bug::ErrorForgotten, 7, Invariant::NothingLost),
         (Bug::LazySync, 1, Invariant::PostedOnce),
         (Bug::FeeLost, 1, Invariant::SumsToZero),
         (Bug::ForkKept, 2, Invariant::SettlementOfTheSet),
@@ -55,6 +55,7 @@ fn each_invariant_breaks_under_a_bug_that_it_is_for() {
         (Bug::NoAnswer, 1, Invariant::Convergence),
         (Bug::SharedStream, 12, Invariant::KeyStreams),
         (Bug::AnyGiver, 1, Invariant::Priced),
+        (Bug::SoldAsItCame, 1, Invariant::ViewsAreRebuilt),
         (Bug::StopsSelling, 1, Invariant::KeepsSelling),
     ] {
         let failure = run_with_bug(&Plan::draw(seed), bug).failure;

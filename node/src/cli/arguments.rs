@@ -134,17 +134,9 @@ Exit status: 0 done, 1 an input is wrong: `--json` says where, as an object on s
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Search what all stalls offer.
-    Catalog {
-        /// Words that must stand in the name or SKU.
-        words: Vec<String>,
-        /// Only what this stall offers.
-        #[arg(long)]
-        stall: Option<String>,
-        /// At most so many.
-        #[arg(long, default_value_t = 50)]
-        limit: usize,
-    },
+    /// What the market offers, what is left of it, and whether all of it is here.
+    #[command(subcommand)]
+    Catalog(super::goods::CatalogCommand),
     /// All devices of the market.
     Members,
     /// This node: links, uplink, custody, sales.

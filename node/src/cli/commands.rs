@@ -144,24 +144,7 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
                 table(&["receipt", "total", "state", "copies", "sale"], &rows);
             })
         }
-        Command::Catalog { words, stall, limit } => {
-            let stall = stall.map(|stall| format!("&stall={}", encode(&stall))).unwrap_or_default();
-            let path = format!("/v1/catalog?limit={limit}&q={}{stall}", encode(&words.join(" ")));
-            let products = ask(directory, "GET", &path, None).await?;
-            let currency =
-                if json { String::new() } else { text(&ask(directory, "GET", "/v1/status", None).await?["currency"]) };
-            show(json, &products, |products| {
-                let rows = list(products, |item| {
-                    vec![
-                        text(&item["stall"]),
-                        text(&item["sku"]),
-                        text(&item["name"]),
-                        money(&item["price"], &currency),
-                    ]
-                });
-                table(&["stall", "sku", "name", "price"], &rows);
-            })
-        }
+        Command::Catalog(command) => super::goods::run(directory, command, json).await,
         Command::Members => {
             let members = ask(directory, "GET", "/v1/members", None).await?;
             show(json, &members, |members| {

@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod commands;
 mod condition;
 mod dev;
+mod goods;
 mod logging;
 mod policy;
 mod promotion;

@@ -19,8 +19,16 @@ impl<S: Store> Engine<S> {
     }
 
     pub(super) fn try_answer(&mut self, request: Request) -> Result<Answer, Failure> {
-        if let Request::PublishProducts(_) | Request::Catalog { .. } | Request::CatalogCounts = &request {
+        if let Request::PublishProducts(_)
+        | Request::Catalog { .. }
+        | Request::CatalogCounts
+        | Request::FindProducts { .. }
+        | Request::CatalogStatus { .. }
+        | Request::Stock { .. }
+        | Request::SetStock(_) = &request
+        {
             self.views.refresh_catalog(self.time());
+            self.refresh_sold();
         }
         cards::check(&request)?;
         self.check_key_is_free(&request)?;
@@ -42,6 +50,15 @@ impl<S: Store> Engine<S> {
             }
             Request::Catalog { stall, query, after, limit } => {
                 Answer::Products(self.search(stall.as_deref(), &query, after.as_ref(), limit))
+            }
+            Request::FindProducts { query, stall, after, limit } => {
+                Answer::Found(self.find_products(&query, stall.as_deref(), after.as_ref(), limit)?)
+            }
+            Request::CatalogStatus { day } => Answer::CatalogStatus(Box::new(self.catalog_status(day.as_deref())?)),
+            Request::Stock { stall, limit } => Answer::Stock(self.stock(stall, limit)?),
+            Request::SetStock(order) => {
+                self.set_stock(&order)?;
+                Answer::Done
             }
             Request::CatalogCounts => Answer::CatalogCounts(self.catalog_counts()),
             Request::PublishProducts(products) => {

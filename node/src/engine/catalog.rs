@@ -4,6 +4,8 @@
 //! few of them. The view points at them. It is built anew only where something that it depends on has changed: an entry,
 //! whether an author may publish, or which of two rivals comes first.
 
+mod finder;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,6 +15,8 @@ use stallmesh_protocol::payload::{self, Product};
 use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{DeviceId, Hash};
 
+pub(crate) use self::finder::Finder;
+use super::stock::Amount;
 use super::views::Written;
 
 /// The key of a product's first field, its SKU, on the wire: field 1, bytes.
@@ -25,6 +29,10 @@ struct Packed {
     withdrawn: bool,
     /// From then on it is offered so, in milliseconds since 1970; 0: at once.
     effective_at: u64,
+    /// What was counted of it; `None`: nothing is.
+    stock: Option<Amount>,
+    /// As the entry says it.
+    counted_at: u64,
 }
 
 impl Packed {
@@ -33,14 +41,21 @@ impl Packed {
             bytes: product.encode_to_vec().into(),
             withdrawn: product.withdrawn,
             effective_at: product.effective_at,
+            stock: Amount::parse(&product.stock),
+            counted_at: product.counted_at,
+        }
+    }
+
+    /// When its stock was counted, if it says anything of it, given when its entry was written.
+    fn counted(&self, written: u64) -> Option<u64> {
+        match self.counted_at {
+            0 => self.stock.map(|_| written),
+            at => Some(at.min(written)),
         }
     }
 
     fn sku(&self) -> &str {
-        let Some((&SKU_KEY, rest)) = self.bytes.split_first() else { return "" };
-        let Ok(length) = prost::decode_length_delimiter(rest) else { return "" };
-        let text = rest.get(prost::length_delimiter_len(length)..).and_then(|text| text.get(..length));
-        text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+        sku_of(&self.bytes)
     }
 
     fn product(&self) -> Product {
@@ -49,12 +64,34 @@ impl Packed {
     }
 }
 
+/// The SKU of an encoded product.
+fn sku_of(bytes: &[u8]) -> &str {
+    let Some((&SKU_KEY, rest)) = bytes.split_first() else { return "" };
+    let Ok(length) = prost::decode_length_delimiter(rest) else { return "" };
+    let text = rest.get(prost::length_delimiter_len(length)..).and_then(|text| text.get(..length));
+    text.and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+}
+
 /// One entry that offers products.
 #[derive(Debug)]
 pub(crate) struct Offer {
     pub(crate) written: Written,
     products: Vec<Packed>,
     replaces: Vec<Hash>,
+    changes: Vec<(String, Amount)>,
+    /// Whether it says anything of stocks.
+    counts: bool,
+}
+
+/// What the catalog says of a product's stock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// The last count.
+    pub(crate) count: Amount,
+    /// When it was taken, in milliseconds since 1970.
+    pub(crate) at: u64,
+    /// What came or went since, beside sales.
+    pub(crate) changed: Amount,
 }
 
 /// What the view needs to know of one entry beside what it says.
@@ -64,6 +101,9 @@ pub(crate) struct Judgement {
     pub(crate) stall: Option<String>,
     /// Its place among versions of one product: the later covering checkpoint wins, an uncovered entry counts as latest.
     pub(crate) covered: u64,
+    /// When it counts as written, in milliseconds since 1970: between the checkpoint that it had seen and the one that
+    /// covers it.
+    pub(crate) time: u64,
 }
 
 /// One stall's part.
@@ -71,6 +111,8 @@ pub(crate) struct Judgement {
 pub(crate) struct StallCatalog {
     /// By SKU.
     products: Vec<Packed>,
+    /// By SKU, of those whose stock is counted.
+    counted: BTreeMap<Box<str>, Counted>,
     /// First 8 bytes of a hash over the entries that make it up: what a sale cites.
     version: [u8; 8],
 }
@@ -79,6 +121,16 @@ impl StallCatalog {
     pub(crate) fn get(&self, sku: &str) -> Option<Product> {
         let at = self.products.binary_search_by(|product| product.sku().cmp(sku)).ok()?;
         self.products.get(at).map(Packed::product)
+    }
+
+    /// What it says of a product's stock, where that is counted.
+    pub(crate) fn counted(&self, sku: &str) -> Option<Counted> {
+        self.counted.get(sku).copied()
+    }
+
+    /// SKUs whose stock is counted, in order.
+    pub(crate) fn all_counted(&self) -> impl Iterator<Item = (&str, Counted)> {
+        self.counted.iter().map(|(sku, counted)| (&**sku, *counted))
     }
 
     pub(crate) fn version(&self) -> [u8; 8] {
@@ -104,6 +156,19 @@ impl StallCatalog {
     }
 }
 
+/// When it takes effect, then as all versions of one thing are ranked.
+type Rank = (u64, u64, Hash);
+/// One offer of one product: stall, SKU, rank.
+type Candidate<'a> = (&'a str, &'a str, Rank, &'a Packed);
+
+/// What comes of all offers at a time.
+struct Competition<'a> {
+    /// By stall and SKU.
+    winners: Vec<Candidate<'a>>,
+    rivals: BTreeSet<Hash>,
+    next_change: Option<u64>,
+}
+
 /// The view, and the entries that it is made of.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog {
@@ -113,6 +178,8 @@ pub(crate) struct Catalog {
     /// Entries of which some product is offered by another one, too.
     rivals: BTreeSet<Hash>,
     built: bool,
+    /// How often the view was built.
+    generation: u64,
     /// When the next change takes effect that was announced.
     next_change: Option<u64>,
     stalls: BTreeMap<String, StallCatalog>,
@@ -121,10 +188,17 @@ pub(crate) struct Catalog {
 impl Catalog {
     /// Takes in an entry.
     pub(crate) fn insert(&mut self, written: Written, message: payload::Products) {
+        let says = |product: &Product| !product.stock.is_empty() || product.counted_at > 0;
         let offer = Offer {
             written,
+            counts: !message.stock_changes.is_empty() || message.products.iter().any(says),
             products: message.products.iter().map(Packed::new).collect(),
             replaces: message.replaces.iter().filter_map(|hash| Hash::try_from(hash.as_slice()).ok()).collect(),
+            changes: message
+                .stock_changes
+                .into_iter()
+                .filter_map(|change| Some((change.sku, Amount::parse(&change.change)?)))
+                .collect(),
         };
         self.offers.entry(written.at.log.author).or_default().push(offer);
         self.built = false;
@@ -144,9 +218,10 @@ impl Catalog {
     pub(crate) fn refresh(&mut self, now: u64, judge: impl Fn(&Written) -> Judgement) -> bool {
         let judged: Vec<Judgement> = self.offers().map(|offer| judge(&offer.written)).collect();
         let same = |rivals: &BTreeSet<Hash>| {
-            let hashes = self.offers().map(|offer| offer.written.at.hash);
-            judged.iter().zip(hashes).zip(&self.basis).all(|((now, hash), before)| {
-                now.stall == before.stall && (now.covered == before.covered || !rivals.contains(&hash))
+            judged.iter().zip(self.offers()).zip(&self.basis).all(|((now, offer), before)| {
+                now.stall == before.stall
+                    && (now.covered == before.covered || !rivals.contains(&offer.written.at.hash))
+                    && (now.time == before.time || !offer.counts)
             })
         };
         if self.built && !self.is_due(now) && judged.len() == self.basis.len() && same(&self.rivals) {
@@ -157,11 +232,8 @@ impl Catalog {
         true
     }
 
-    fn build(&mut self, now: u64, judged: &[Judgement]) {
-        /// When it takes effect, then as all versions of one thing are ranked.
-        type Rank = (u64, u64, Hash);
-        /// One offer of one product: stall, SKU, rank.
-        type Candidate<'a> = (&'a str, &'a str, Rank, &'a Packed);
+    /// Of each product the offer that counts at a time; and what else is to be known of them.
+    fn compete<'a>(&'a self, now: u64, judged: &'a [Judgement]) -> Competition<'a> {
         let mut next_change: Option<u64> = None;
         let mut candidates: Vec<Candidate<'_>> = Vec::new();
         let mut replaced: BTreeMap<(&str, &str), BTreeSet<Hash>> = BTreeMap::new();
@@ -180,8 +252,7 @@ impl Catalog {
             }
         }
         candidates.sort_by_key(|(stall, sku, ..)| (*stall, *sku));
-        let mut rivals = BTreeSet::new();
-        let mut stalls: BTreeMap<String, (StallCatalog, BTreeSet<Hash>)> = BTreeMap::new();
+        let (mut rivals, mut winners) = (BTreeSet::new(), Vec::new());
         for offered in candidates.chunk_by(|one, next| (one.0, one.1) == (next.0, next.1)) {
             let Some((stall, sku, ..)) = offered.first().copied() else { continue };
             let replaced = replaced.get(&(stall, sku));
@@ -195,19 +266,31 @@ impl Catalog {
                 true => left().next(),
                 false => left().max_by_key(|(_, _, rank, _)| *rank),
             };
-            let Some((_, _, (.., hash), product)) = counts else { continue };
+            winners.extend(counts.copied());
+        }
+        Competition { winners, rivals, next_change }
+    }
+
+    fn build(&mut self, now: u64, judged: &[Judgement]) {
+        let Competition { winners, rivals, next_change } = self.compete(now, judged);
+        let mut stalls: BTreeMap<String, (StallCatalog, BTreeSet<Hash>)> = BTreeMap::new();
+        for (stall, _, (.., hash), product) in winners {
             if !stalls.contains_key(stall) {
                 stalls.insert(stall.to_owned(), Default::default());
             }
             if let Some((stall, entries)) = stalls.get_mut(stall) {
-                entries.insert(*hash);
+                entries.insert(hash);
                 if !product.withdrawn {
-                    stall.products.push((*product).clone());
+                    stall.products.push(product.clone());
                 }
             }
         }
-        (self.rivals, self.next_change) = (rivals, next_change);
-        self.stalls = stalls
+        for ((stall, sku), counted) in self.counts(judged) {
+            if let Some((stall, _)) = stalls.get_mut(stall) {
+                stall.counted.insert(sku.into(), counted);
+            }
+        }
+        let stalls = stalls
             .into_iter()
             .map(|(name, (mut stall, entries))| {
                 let hasher = Hasher::new(Domain::CatalogVersion);
@@ -217,6 +300,51 @@ impl Catalog {
                 (name, stall)
             })
             .collect();
+        (self.stalls, self.rivals, self.next_change) = (stalls, rivals, next_change);
+        self.generation += 1;
+    }
+
+    /// What stalls offer at a time, as far as it is announced: each product with its stall. As of the last
+    /// [`Catalog::refresh`].
+    pub(crate) fn offered_at(&self, time: u64) -> impl Iterator<Item = (&str, Product)> {
+        let winners = self.compete(time, &self.basis).winners.into_iter();
+        winners.filter(|(.., product)| !product.withdrawn).map(|(stall, .., product)| (stall, product.product()))
+    }
+
+    /// What entries say of stocks: of each product the count that was taken last, whatever else its entry says, and the
+    /// changes after it. An announced price is of no matter here: what was counted when it was announced is counted.
+    fn counts<'a>(&'a self, judged: &'a [Judgement]) -> BTreeMap<(&'a str, &'a str), Counted> {
+        type Count = ((u64, Hash), Option<Amount>);
+        let mut counts: BTreeMap<(&str, &str), Count> = BTreeMap::new();
+        let effective = || {
+            let offers = self.offers.values().flatten().zip(judged);
+            let offers = offers.filter(|(offer, _)| offer.counts);
+            offers.filter_map(|(offer, judgement)| Some((offer, judgement.stall.as_deref()?, judgement.time)))
+        };
+        for (offer, stall, written) in effective() {
+            for product in &offer.products {
+                let Some(at) = product.counted(written) else { continue };
+                let count = ((at, offer.written.at.hash), product.stock);
+                let known = counts.entry((stall, product.sku())).or_insert(count);
+                *known = count.max(*known);
+            }
+        }
+        let mut counted: BTreeMap<(&str, &str), Counted> = counts
+            .into_iter()
+            .filter_map(|(key, ((at, _), count))| {
+                Some((key, Counted { count: count?, at, changed: Amount::default() }))
+            })
+            .collect();
+        for (offer, stall, written) in effective() {
+            for (sku, change) in &offer.changes {
+                if let Some(counted) = counted.get_mut(&(stall, sku.as_str()))
+                    && written >= counted.at
+                {
+                    counted.changed = counted.changed.plus(*change);
+                }
+            }
+        }
+        counted
     }
 
     /// By stall; as of the last [`Catalog::refresh`].
@@ -275,6 +403,7 @@ mod tests {
         payload::Products {
             products: vec![Product { sku: "MUG".into(), name: "Mug".into(), price, ..Product::default() }],
             replaces: replaces.iter().map(|hash| vec![*hash; 32]).collect(),
+            stock_changes: Vec::new(),
         }
     }
 
@@ -292,7 +421,7 @@ mod tests {
         };
         for (number, sku) in skus.into_iter().enumerate() {
             let products = vec![offered(sku, false), offered(&format!("gone {sku}"), true)];
-            catalog.insert(written(1, number as u8 + 1), payload::Products { products, replaces: Vec::new() });
+            catalog.insert(written(1, number as u8 + 1), payload::Products { products, ..Default::default() });
         }
         catalog.refresh(0, judged(|_| 0));
         let stall = catalog.stall("pots").unwrap();
@@ -305,7 +434,11 @@ mod tests {
     }
 
     fn judged(covered: impl Fn(u8) -> u64) -> impl Fn(&Written) -> Judgement {
-        move |written| Judgement { stall: Some("pots".into()), covered: covered(written.at.hash.as_bytes()[0]) }
+        move |written| Judgement {
+            stall: Some("pots".into()),
+            covered: covered(written.at.hash.as_bytes()[0]),
+            time: written.timestamp,
+        }
     }
 
     fn price(catalog: &Catalog) -> u64 {
@@ -326,7 +459,8 @@ mod tests {
         assert_eq!(price(&catalog), 100, "an uncovered one counts as latest");
         assert!(catalog.refresh(0, |written| Judgement {
             stall: (written.at.hash.as_bytes()[0] == 2).then(|| "pots".into()),
-            covered: 0
+            covered: 0,
+            time: 0,
         }));
         assert_eq!(price(&catalog), 200, "an entry without effect offers nothing");
     }

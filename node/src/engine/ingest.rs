@@ -169,6 +169,8 @@ impl<S: Store> Engine<S> {
                 self.take_proof(proof, bytes.to_vec());
             }
         }
+        self.sales_came(new);
+        self.catalogs_came(new);
         self.carry_out_erasures();
         if let Some(held) = new.first() {
             self.heard_of(&held.log.author);
@@ -398,6 +400,7 @@ impl<S: Store> Engine<S> {
                 views.insert_proof(fact.proof.clone(), None);
             }
             self.views = views;
+            self.finder = super::catalog::Finder::default();
             self.views.refresh();
         }
     }

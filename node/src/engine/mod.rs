@@ -22,6 +22,7 @@
 //! | `pricing`, `promotions`, `conditions` | what a basket costs here and now |
 //! | `baskets`, `tenders`, `checkout`, `sales` | open baskets, parts of payments, recording a sale; how safe each is |
 //! | `payments` | cards on line first: intents, their outcomes, and sales that wait for them |
+//! | `stock`, `presync` | what is left of a product; whether what a market day needs is here |
 //! | `signals`, `judgement` | what is said about cards, devices and people; whether a payment is taken, asked about or declined |
 //! | `hub` | admitting, renewing, checkpoints, settling, opening keys, taking a burned hub's place; statements and read keys at a stall |
 //! | `answers`, `explain`, `export` | what people ask |
@@ -52,6 +53,7 @@ mod overlay;
 mod payments;
 mod peers;
 mod policies;
+mod presync;
 mod pricing;
 mod promotions;
 mod publishing;
@@ -59,6 +61,7 @@ mod request;
 mod sales;
 mod show;
 mod signals;
+mod stock;
 mod tenders;
 mod views;
 mod ways;
@@ -284,6 +287,12 @@ pub struct Engine<S> {
     /// Day keys of sealed logs that this node can open, by (log, key entry's sequence).
     day_keys: BTreeMap<(LogName, u64, Hash), DayKey>,
     sales: SalesBook,
+    /// What this device's stall has sold, by product.
+    sold: stock::SoldBook,
+    finder: catalog::Finder,
+    presync: presync::Presync,
+    /// Something came since that was looked at.
+    presync_waits: bool,
     onces: once::Onces,
     pricing: Pricing,
     judge: Judge,
@@ -420,6 +429,10 @@ impl<S: Store> Engine<S> {
             renewals: Renewals::default(),
             day_keys: BTreeMap::new(),
             sales: SalesBook::default(),
+            sold: stock::SoldBook::default(),
+            finder: catalog::Finder::default(),
+            presync: presync::Presync::default(),
+            presync_waits: true,
             onces: once::Onces::default(),
             pricing: Pricing::default(),
             judge: Judge::default(),
@@ -491,6 +504,7 @@ impl<S: Store> Engine<S> {
         }
         self.load_proofs()?;
         self.replica = Some(replica);
+        self.load_presync()?;
         self.load_recovery()?;
         self.load_restoration()?;
         self.load_inherited_keys()?;
@@ -605,6 +619,7 @@ impl<S: Store> Engine<S> {
             self.carry_out(output);
         }
         self.refresh();
+        self.note_presync();
     }
 
     /// After the last commit of a turn nothing may be written any more: only frames are taken out.

@@ -56,7 +56,8 @@ impl<S: Store> Engine<S> {
     pub(crate) fn quote(&mut self, basket: &BasketFile) -> Result<QuoteView, Failure> {
         let certificate = self.own_stall()?;
         let priced = self.price(&certificate.stall, basket)?;
-        Ok(QuoteView { quote: priced.answer, stale: priced.in_force.stale.into_iter().collect() })
+        let stock = self.stock_hints(&certificate.stall, &priced.answer);
+        Ok(QuoteView { quote: priced.answer, stale: priced.in_force.stale.into_iter().collect(), stock })
     }
 
     /// The certificate by which this device belongs to a stall.

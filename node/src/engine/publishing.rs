@@ -8,13 +8,17 @@ use stallmesh_protocol::certificate::{Certificate, Role, Scope};
 use stallmesh_protocol::payload::{self, encode};
 use stallmesh_protocol::{Kind, Lane};
 
+use super::catalog::Counted;
 use super::conditions::{self, CONDITIONS_MAX, LIFE_MAX};
 use super::promotions::{TERMS_MAX, borne_of, terms_of};
+use super::stock::Amount;
 use super::{
-    ConditionView, ConditionsOrder, Engine, Failure, FailureCode, ProductView, PromotionView, PromotionsOrder,
+    ConditionView, ConditionsOrder, Engine, Failure, FailureCode, FoundView, ProductView, PromotionView,
+    PromotionsOrder,
 };
 use crate::quote::files::{Number, Owner, PromotionFile};
 use crate::quote::{Catalog, Problem, Promotions};
+use crate::search::{Found, Query};
 use crate::store::Store;
 
 /// Products in one entry: large enough that signatures and headers don't count, small enough to pass quickly.
@@ -25,6 +29,8 @@ const BYTES_PER_ENTRY: usize = 32 * 1024;
 const PRODUCT_MAX: usize = 8 * 1024;
 /// Products in one request.
 const PRODUCTS_MAX: usize = 200_000;
+/// Products that a search gives at once; one more says that there are more.
+const FOUND_MAX: usize = 201;
 /// Promotions in one request.
 const PROMOTIONS_MAX: usize = 5_000;
 /// Bytes of terms in one entry, of which its payload's limit leaves room for what stands beside them.
@@ -37,7 +43,7 @@ fn invalid(detail: impl Into<String>) -> Failure {
 impl<S: Store> Engine<S> {
     /// Products by stall and SKU.
     pub(super) fn search(
-        &self,
+        &mut self,
         stall: Option<&str>,
         query: &str,
         after: Option<&(String, String)>,
@@ -45,7 +51,7 @@ impl<S: Store> Engine<S> {
     ) -> Vec<ProductView> {
         let words: Vec<String> = query.split_whitespace().map(str::to_lowercase).collect();
         let stalls = self.views.catalog().stalls().filter(|(name, _)| stall.is_none_or(|stall| stall == *name));
-        stalls
+        let found: Vec<(String, payload::Product)> = stalls
             .flat_map(|(name, catalog)| {
                 let from = match after {
                     Some((stall, _)) if name < stall.as_str() => catalog.len(),
@@ -59,8 +65,30 @@ impl<S: Store> Engine<S> {
                 words.iter().all(|word| text.contains(word.as_str()))
             })
             .take(limit)
-            .map(|(name, product)| product_view(name, &product))
-            .collect()
+            .map(|(name, product)| (name.to_owned(), product))
+            .collect();
+        found.iter().map(|(stall, product)| self.product_view(stall, product)).collect()
+    }
+
+    /// What matches some words of all that stalls offer now, the best first.
+    pub(super) fn find_products(
+        &mut self,
+        query: &str,
+        stall: Option<&str>,
+        after: Option<&Found>,
+        limit: usize,
+    ) -> Result<Vec<FoundView>, Failure> {
+        let query = Query::read(query)
+            .map_err(|error| Failure { field: Some("q".to_owned()), ..invalid(format!("q: {error}")) })?;
+        self.finder.refresh(self.views.catalog());
+        let mut views = Vec::new();
+        for found in self.finder.find(&query, stall, after, limit.min(FOUND_MAX)) {
+            let product = self.views.catalog().stall(&found.stall).and_then(|catalog| catalog.get(&found.sku));
+            let Some(product) = product else { continue };
+            let product = self.product_view(&found.stall, &product);
+            views.push(FoundView { product, score: found.score });
+        }
+        Ok(views)
     }
 
     pub(super) fn catalog_counts(&self) -> Vec<(String, usize)> {
@@ -86,14 +114,18 @@ impl<S: Store> Engine<S> {
                 ));
             }
         }
+        let now = self.time();
+        let products = self.with_counts(&certificate.stall, products, now);
         // What is offered already under the same SKU and unchanged needs no new entry.
         let offered = self.views.catalog().stall(&certificate.stall);
         let known = |sku: &str| offered.and_then(|offered| offered.get(sku));
         let changed: Vec<&ProductView> = products
             .iter()
-            .filter(|product| known(&product.sku).is_none_or(|known| !is_same(&known, product)))
+            .filter(|product| {
+                let counted = offered.and_then(|offered| offered.counted(&product.sku));
+                known(&product.sku).is_none_or(|known| !is_same(&known, counted, product))
+            })
             .collect();
-        let now = self.time();
         // What takes effect at one time stands together: an entry names what it replaces as a whole.
         let mut changed = changed;
         changed.sort_by_key(|product| product.effective_at.max(now));
@@ -105,6 +137,7 @@ impl<S: Store> Engine<S> {
             let message = payload::Products {
                 products: chunk.iter().map(|product| to_product(product)).collect(),
                 replaces: replaces.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+                stock_changes: Vec::new(),
             };
             self.append_public(Lane::CATALOG, Kind::PRODUCTS, encode(&message))?;
         }
@@ -330,10 +363,12 @@ fn to_product(view: &ProductView) -> payload::Product {
         pictures: Vec::new(),
         withdrawn: false,
         effective_at: view.effective_at,
+        counted_at: view.counted_at,
     }
 }
 
-fn product_view(stall: &str, product: &payload::Product) -> ProductView {
+/// A product as its entry has it.
+pub(super) fn view_of(stall: &str, product: &payload::Product) -> ProductView {
     ProductView {
         stall: stall.to_owned(),
         sku: product.sku.clone(),
@@ -347,12 +382,23 @@ fn product_view(stall: &str, product: &payload::Product) -> ProductView {
         stock: product.stock.clone(),
         variant_of: product.variant_of.clone(),
         effective_at: product.effective_at,
+        counted_at: 0,
+        left: None,
     }
 }
 
 /// Whether a product is offered already as somebody wants it to be.
-fn is_same(known: &payload::Product, wanted: &ProductView) -> bool {
+fn is_same(known: &payload::Product, counted: Option<Counted>, wanted: &ProductView) -> bool {
+    let is_counted = match counted {
+        Some(counted) => Amount::parse(&wanted.stock) == Some(counted.count) && wanted.counted_at == counted.at,
+        None => wanted.stock.is_empty(),
+    };
     let wanted = to_product(wanted);
-    payload::Product { effective_at: wanted.effective_at, ..known.clone() } == wanted
-        && wanted.effective_at <= known.effective_at
+    let known = payload::Product {
+        effective_at: wanted.effective_at,
+        stock: wanted.stock.clone(),
+        counted_at: wanted.counted_at,
+        ..known.clone()
+    };
+    is_counted && known == wanted && wanted.effective_at <= known.effective_at
 }

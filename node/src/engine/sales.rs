@@ -19,6 +19,7 @@ use stallmesh_protocol::membership::Position;
 use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::{DeviceId, Hash, Head, Incarnation, Lane, LogName, SaleId};
 
+use super::stock::{self, Sold};
 use super::{Engine, Notice, SaleState, SaleView, SalesCount};
 use crate::hub::reconcile::entry_name;
 use crate::hub::statement::Statement;
@@ -212,6 +213,9 @@ impl<S: Store> Engine<S> {
         self.sales.recorded = record.number;
         if !record.view.rehearsal {
             self.count_promotions(&record.view);
+            let lines = record.view.lines.iter().map(|line| (&*line.line.sku, line.line.quantity.as_str()));
+            let taken = stock::taken(lines);
+            self.note_sold(at, Sold { hash: at.hash, sale, time: record.view.recorded_at, taken });
         }
         self.sales.waiting.insert((at.log, at.sequence), OpenSale { sale, hash: at.hash, copies: 0 });
         self.notice(Notice::Sale { sale: sale.to_string(), state: SaleState::ThisDevice, copies: 0 });
@@ -358,12 +362,12 @@ impl<S: Store> Engine<S> {
     }
 }
 
-fn encode_position(at: &Position) -> Vec<u8> {
+pub(super) fn encode_position(at: &Position) -> Vec<u8> {
     [at.log.author.as_bytes().as_slice(), at.log.incarnation.as_bytes(), &at.sequence.to_be_bytes(), at.hash.as_bytes()]
         .concat()
 }
 
-fn decode_position(bytes: &[u8]) -> Option<Position> {
+pub(super) fn decode_position(bytes: &[u8]) -> Option<Position> {
     let mut reader = Reader::new(bytes);
     let author = DeviceId::from_bytes(reader.array("author").ok()?);
     let incarnation = Incarnation::from_bytes(reader.array("incarnation").ok()?);

@@ -475,7 +475,7 @@ impl Views {
         catalog.refresh(now, |written| {
             let certificate = self.permits(written, Scope::PUBLISH_CATALOG).ok().flatten();
             let stall = certificate.map(|certificate| certificate.stall.clone());
-            Judgement { stall, covered: self.rank(written).0 }
+            Judgement { stall, covered: self.rank(written).0, time: self.time_of(written) }
         });
         self.catalog = catalog;
     }

@@ -148,7 +148,7 @@ impl Reader {
             unit: "piece".into(),
             stock,
             variant_of: if options.len() == 0 { String::new() } else { printable(&parent.handle) },
-            effective_at: 0,
+            ..ProductView::default()
         };
         places.own.complete(record, place, notes, taxable, &mut product)?;
         Ok(Variant { key, basis: None, product })

@@ -237,7 +237,7 @@ impl Dialect for Reader {
             unit: self.unit(record, place, notes).into(),
             stock,
             variant_of: if variation.is_empty() { String::new() } else { item.clone() },
-            effective_at: 0,
+            ..ProductView::default()
         };
         let key = parts.join("\u{1f}");
         let basis = Some(parts[2..].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("\u{1f}"));

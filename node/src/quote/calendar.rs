@@ -1,7 +1,7 @@
 //! Moments, and the market's wall clock.
 
 use jiff::Timestamp;
-use jiff::civil::Weekday;
+use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone as Zone;
 
 use super::files::HoursFile;
@@ -51,6 +51,21 @@ impl Moment {
     pub(super) fn instant(&self) -> Timestamp {
         self.instant
     }
+}
+
+/// A day by the clocks of a time zone (IANA), as milliseconds since 1970: its first, and the first of the day after it.
+/// `None` where either isn't one. Without a date it is the day of a moment.
+pub fn day(zone: &str, date: Option<&str>, now: u64) -> Option<(String, u64, u64)> {
+    let zone = TimeZone::read(zone).ok()?.0;
+    let date: Date = match date {
+        Some(date) => date.parse().ok().filter(|_| date.len() == 10)?,
+        None => Timestamp::from_millisecond(i64::try_from(now).ok()?).ok()?.to_zoned(zone.clone()).date(),
+    };
+    let begins = |date: Date| {
+        let midnight = date.to_zoned(zone.clone()).ok()?.timestamp().as_millisecond();
+        u64::try_from(midnight).ok()
+    };
+    Some((date.to_string(), begins(date)?, begins(date.tomorrow().ok()?)?))
 }
 
 /// Where a market is, for hours and days.

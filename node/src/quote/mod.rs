@@ -28,7 +28,7 @@ mod words;
 
 use stallmesh_protocol::money::AMOUNT_MAX;
 
-pub use self::calendar::{Moment, TimeZone};
+pub use self::calendar::{Moment, TimeZone, day};
 pub use self::catalog::Catalog;
 pub use self::problem::{Problem, ProblemCode, Source};
 pub use self::promotions::Promotions;

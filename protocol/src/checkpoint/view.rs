@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checkpoint, ProvenLeaf};
 use crate::hash::Hash;
-use crate::id::{DeviceId, Head, LogName, MarketId};
+use crate::id::{DeviceId, Head, Lane, LogName, MarketId};
 use crate::membership::{Coverage, Covering};
 use crate::merkle::proves;
 
@@ -150,6 +150,12 @@ impl CheckpointView {
             next = checkpoint.previous;
         }
         chain
+    }
+
+    /// The newest standing head of each listed log of a lane.
+    pub fn heads(&self, lane: Lane) -> impl Iterator<Item = (LogName, Head)> + '_ {
+        let of_lane = self.steps.iter().filter(move |(log, _)| log.lane == lane);
+        of_lane.filter_map(|(log, steps)| Some((*log, steps.last()?.1)))
     }
 
     /// Whether a checkpoint has said the log's number.

@@ -1,6 +1,6 @@
 //! Sessions: greeting, and what falls due.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::catch_up::Serving;
 use super::clock::Lanes;
@@ -174,6 +174,22 @@ impl Replica {
     /// Sessions that are open: (session, device, incarnation once it has greeted).
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, DeviceId, Option<Incarnation>)> + '_ {
         self.sessions.iter().map(|(session, state)| (*session, state.peer, state.incarnation))
+    }
+
+    /// How many entries of each log of a lane some peer says it has and we lack: more than nothing. It is what they say:
+    /// a peer may claim any number.
+    pub fn lacked(&self, lane: Lane) -> BTreeMap<LogName, u64> {
+        let mut lacked: BTreeMap<LogName, u64> = BTreeMap::new();
+        for (log, sequence) in self.sessions.values().flat_map(|state| state.theirs.told()) {
+            let known = self.clock.get(log);
+            let limit = known.and_then(|known| known.limit).map_or(u64::MAX, |limit| limit.sequence);
+            let missing = limit.min(sequence).saturating_sub(known.map_or(0, |known| known.head.sequence));
+            if log.lane == lane && missing > 0 {
+                let most = lacked.entry(*log).or_insert(0);
+                *most = missing.max(*most);
+            }
+        }
+        lacked
     }
 
     /// How far the comparison with a peer has come, and how many entries of a lane the peer has and we lack. Where more

@@ -206,7 +206,11 @@ fn accepted() -> Vec<Value> {
         case!(
             Kind::PRODUCTS,
             "Products",
-            payload::Products { products: vec![product], replaces: vec![vec![1; 32], vec![2; 32]] }
+            payload::Products {
+                products: vec![product],
+                replaces: vec![vec![1; 32], vec![2; 32]],
+                ..Default::default()
+            }
         ),
         case!(
             Kind::PROMOTIONS,
@@ -321,6 +325,25 @@ fn accepted() -> Vec<Value> {
                 inputs: 1,
                 inputs_hash: vec![2; 32],
                 digest: vec![3; 32],
+                ..Default::default()
+            }
+        ),
+        case!(
+            Kind::PRODUCTS,
+            "Products",
+            payload::Products {
+                products: vec![payload::Product {
+                    sku: "TEA".into(),
+                    name: "Tea".into(),
+                    price: 300,
+                    stock: "-1.5".into(),
+                    counted_at: 1_780_000_000_000,
+                    ..Default::default()
+                }],
+                stock_changes: vec![
+                    payload::StockChange { sku: "MUG".into(), change: "24".into() },
+                    payload::StockChange { sku: "TEA".into(), change: "-0.5".into() },
+                ],
                 ..Default::default()
             }
         ),

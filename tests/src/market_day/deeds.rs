@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use stallmesh_node::engine::{
     Answer, DelegateOrder, FailureCode, OrderTender, PolicyView, Request, SaleOrder, SaleView, SettlementView,
+    StockChange, StockCount, StockOrder,
 };
-use stallmesh_node::quote::files::LineFile;
+use stallmesh_node::quote::files::{LineFile, Number};
 use stallmesh_node::store::{Direction, Store, Table};
 use stallmesh_protocol::hash::{Domain, hash};
 use stallmesh_protocol::{DeviceId, Incarnation, Lane, LogName};
@@ -35,6 +36,7 @@ impl Day {
                     self.simulation.try_publish_at(*device, *cents);
                 }
             }
+            Deed::Stock { device, pieces, came } => self.count_stock(*device, *pieces, *came),
             Deed::SetFee { percent } => {
                 let policy = PolicyView { fee_rate: percent.to_string(), ..market_order().policy };
                 self.simulation.ask(0, Request::SetPolicy(policy));
@@ -47,6 +49,18 @@ impl Day {
             Deed::Settle => return self.settle().map(|_| ()),
         }
         Ok(())
+    }
+
+    /// Before its first count, or when its certificate has ended, a stall is told that it can't.
+    fn count_stock(&mut self, device: usize, pieces: u64, came: bool) {
+        let (sku, pieces) = ("P2".to_owned(), Number(pieces.into()));
+        let order = match came {
+            false => StockOrder { counts: vec![StockCount { sku, count: Some(pieces) }], ..StockOrder::default() },
+            true => StockOrder { changes: vec![StockChange { sku, change: pieces }], ..StockOrder::default() },
+        };
+        if self.runs(device) && self.simulation.status(device).role == "stall" {
+            self.simulation.ask(device, Request::SetStock(order));
+        }
     }
 
     /// Whether a node answers.
@@ -118,7 +132,7 @@ impl Day {
             device: self.simulation.nodes[helper].id(),
             seal_key: self.simulation.status(helper).seal_key,
             name: format!("helper {helper}"),
-            scopes: ["sell", "relay", "signal", "publish-catalog"][..if publishes { 4 } else { 3 }]
+            scopes: ["sell", "relay", "signal", "publish-catalog", "read-sales"][..if publishes { 5 } else { 3 }]
                 .iter()
                 .map(|scope| (*scope).to_owned())
                 .collect(),

@@ -119,8 +119,9 @@ impl Day {
         if self.fired.contains_key(&Kind::Burned) {
             self.reached.insert(Rare::TakenOver);
         }
+        self.i18_tills_of_a_stall_agree_on_what_is_left()?;
         self.i7_a_line_parts_what_stands()?;
-        self.i18_nobody_is_charged_for_nothing()?;
+        self.i19_nobody_is_charged_for_nothing()?;
         self.i1_what_survived_counts(bound)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use stallmesh_node::engine::{Answer, Effect, Engine, Input, Now, Request, RequestId};
+use stallmesh_node::engine::{Answer, Effect, Engine, Input, MemberView, Now, Request, RequestId};
 use stallmesh_node::store::{Direction, Store, Table};
 use stallmesh_protocol::DeviceId;
 
@@ -63,7 +63,9 @@ pub enum Invariant {
     Priced,
     /// I16, I17: what the market blocks isn't taken and nobody else blocks; what waits to be captured is what was taken.
     Judged,
-    /// I18: what the bank holds at a day's end was sold, and each payment has one name.
+    /// I18: devices of a stall that hold the same sales say the same of what is left.
+    Stock,
+    /// I19: what the bank holds at a day's end was sold, and each payment has one name.
     Charged,
     /// A member that runs goes on selling.
     KeepsSelling,
@@ -108,7 +110,8 @@ impl std::fmt::Display for Invariant {
             Invariant::KeyStreams => "I14",
             Invariant::Priced => "I15",
             Invariant::Judged => "I16",
-            Invariant::Charged => "I18",
+            Invariant::Stock => "I18",
+            Invariant::Charged => "I19",
             Invariant::KeepsSelling => "keeps selling",
             Invariant::Deterministic => "deterministic",
             Invariant::NoPanic => "no panic",
@@ -339,13 +342,60 @@ impl Day {
         let catalog = Request::Catalog { stall: None, query: String::new(), after: None, limit: usize::MAX };
         let promotions = Request::Promotions { stall: None };
         let signals = Request::Signals { limit: usize::MAX };
-        for request in [Request::Members, Request::CatalogCounts, catalog, promotions, signals] {
+        let mut requests = vec![Request::Members, Request::CatalogCounts, catalog, promotions, signals];
+        let stall = self.simulation.status(device).stall;
+        if !stall.is_empty() {
+            requests.push(Request::Stock { stall: Some(stall), limit: usize::MAX });
+        }
+        for request in requests {
             let cheats = self.cheats();
             let rebuilt = question(&mut engine, now, request.clone()).map(|answer| of_the_disk(answer, &cheats));
             let running = of_the_disk(self.simulation.ask(device, request.clone()), &cheats);
             if Some(&running) != rebuilt.as_ref() {
                 let what = format!("node {device}, {request:?}: {}", difference(&running, rebuilt.as_ref()));
                 return Err(Broken::new(Invariant::ViewsAreRebuilt, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Once all agree on counts: whoever has read the same sales has the same left, however it heard of them.
+    pub(super) fn i18_tills_of_a_stall_agree_on_what_is_left(&mut self) -> Result<(), Broken> {
+        let stalls: BTreeSet<String> = self.truth.devices.iter().map(|device| device.stall.clone()).collect();
+        for stall in stalls.into_iter().filter(|stall| !stall.is_empty()) {
+            let of_stall = |day: &Day, device: usize| day.truth.devices[device].stall == stall;
+            let all: Vec<usize> = (0..self.truth.devices.len()).filter(|device| of_stall(self, *device)).collect();
+            // What a cheat has sold besides, nobody has kept a book of.
+            if all.iter().any(|device| !self.truth.is_honest(*device) || self.truth.devices[*device].copied) {
+                continue;
+            }
+            let sold: Vec<Key> =
+                self.truth.sales.values().filter(|sale| all.contains(&sale.device)).map(|sale| sale.entry).collect();
+            let mut known: Option<(usize, Answer)> = None;
+            let counted = self.counted();
+            for device in all.into_iter().filter(|device| counted.contains(device)) {
+                let reads = |member: &MemberView| member.scopes.iter().any(|scope| scope == "read-sales");
+                let id = self.simulation.nodes[device].id();
+                let member = self.simulation.members(device).into_iter().find(|member| member.device == id);
+                let disk = &self.simulation.nodes[device].disk;
+                if !member.is_some_and(|member| reads(&member)) || !sold.iter().all(|entry| holds(disk, entry)) {
+                    continue;
+                }
+                let stock = Request::Stock { stall: Some(stall.clone()), limit: usize::MAX };
+                let left = self.simulation.ask(device, stock);
+                if let Answer::Stock(stock) = &left
+                    && stock.iter().any(|product| product.left.amount.starts_with('-'))
+                {
+                    self.reached.insert(Rare::SoldOut);
+                }
+                match &known {
+                    Some((other, known)) if *known != left => {
+                        let what = format!("nodes {other} and {device}: {}", difference(known, Some(&left)));
+                        return Err(Broken::new(Invariant::Stock, what));
+                    }
+                    Some(_) => _ = self.reached.insert(Rare::CountedTogether),
+                    None => known = Some((device, left)),
+                }
             }
         }
         Ok(())

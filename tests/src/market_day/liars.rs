@@ -98,7 +98,7 @@ impl Day {
         let name = format!("{name} {}", self.simulation.nodes.len());
         let goods = payload::Products {
             products: vec![payload::Product { sku: "X".into(), name: name.clone(), price: 1, ..Default::default() }],
-            replaces: Vec::new(),
+            ..Default::default()
         };
         self.truth.forbidden.push(name);
         (self.hub_time(), [0; 8], EntryKind::PRODUCTS, encode_payload(&goods))

@@ -90,11 +90,15 @@ pub enum Rare {
     AskedTheBank,
     /// A hub that burned was replaced, and the new one met the market.
     TakenOver,
+    /// More of a product was sold than was counted.
+    SoldOut,
+    /// Two tills of a stall worked out what is left.
+    CountedTogether,
 }
 
 impl Rare {
     /// All of them.
-    pub const ALL: [Rare; 21] = [
+    pub const ALL: [Rare; 23] = [
         Rare::Died,
         Rare::Wiped,
         Rare::TimedOut,
@@ -116,6 +120,8 @@ impl Rare {
         Rare::CardBlocked,
         Rare::AskedTheBank,
         Rare::TakenOver,
+        Rare::SoldOut,
+        Rare::CountedTogether,
     ];
 }
 

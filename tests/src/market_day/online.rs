@@ -101,8 +101,8 @@ impl Day {
         Ok(())
     }
 
-    /// I18: at a day's end the bank holds what was sold, and nothing else; each payment was asked for under one name.
-    pub(super) fn i18_nobody_is_charged_for_nothing(&mut self) -> Result<(), Broken> {
+    /// I19: at a day's end the bank holds what was sold, and nothing else; each payment was asked for under one name.
+    pub(super) fn i19_nobody_is_charged_for_nothing(&mut self) -> Result<(), Broken> {
         if !self.is_online() {
             return Ok(());
         }

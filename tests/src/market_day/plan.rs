@@ -48,6 +48,15 @@ pub enum Deed {
         /// What its prices end in.
         cents: u64,
     },
+    /// A stall counts what it has of its second product, or says that some came.
+    Stock {
+        /// Where.
+        device: usize,
+        /// How many.
+        pieces: u64,
+        /// Whether they came, beside what was there.
+        came: bool,
+    },
     /// The organiser, or a stall, gives a promotion: `MARKET` or `OWN`.
     Promote {
         /// Where: 0 is the organiser's.
@@ -146,6 +155,7 @@ impl Plan {
         }
         plan.promotions(&mut Dice::new(seed, 8));
         plan.blocks(&mut Dice::new(seed, 9));
+        plan.stocks(&mut Dice::new(seed, 10));
         plan.faults(&mut Dice::new(seed, 2));
         // What happens at one time keeps the order in which it was drawn.
         plan.steps.sort_by_key(|step| step.at);
@@ -253,6 +263,22 @@ impl Plan {
         for _ in 0..dice.between(0, 6) {
             let at = dice.between(HOUR, self.span_ms);
             self.deed(at, Deed::Block { card: dice.between(0, CARDS - 1), blocked: dice.chance(70) });
+        }
+    }
+
+    fn stocks(&mut self, dice: &mut Dice) {
+        let opened = self.steps.iter().filter_map(|step| match &step.what {
+            Happening::Deed(Deed::Publish { device, .. }) => Some((*device, step.at)),
+            _ => None,
+        });
+        let counting: Vec<(usize, u64)> = opened.filter(|_| dice.chance(40)).collect();
+        for (device, from) in counting {
+            let first = from + 2 * MINUTE;
+            self.deed(first, Deed::Stock { device, pieces: dice.between(0, 40), came: false });
+            for _ in 0..dice.between(0, 3) {
+                let at = dice.between(first.min(self.span_ms), self.span_ms);
+                self.deed(at, Deed::Stock { device, pieces: dice.between(1, 30), came: dice.chance(50) });
+            }
         }
     }
 

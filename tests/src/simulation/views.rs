@@ -90,7 +90,8 @@ impl Simulation {
                 .into_iter()
                 .map(|member| (member.device, member.role, member.stall, member.scopes, member.state))
                 .collect(),
-            products: self.products(at, None),
+            // What its stall has sold a device sees, and nobody else.
+            products: self.products(at, None).into_iter().map(|view| ProductView { left: None, ..view }).collect(),
             standing,
         }
     }

@@ -89,7 +89,7 @@ fn adv_044_lifetimes_that_end_before_they_begin_or_never_are_refused() {
     let (log, page) = log_of(&market, &turncoat.key, 40, Lane::CONTROL, &[(Kind::CERTIFICATE, tomorrow.to_payload())]);
     turncoat.hands_on(&mut market, &log, &page);
     let product = payload::Product { sku: "T".into(), name: "Tomorrow's".into(), price: 1, ..Default::default() };
-    let goods = encode(&payload::Products { products: vec![product], replaces: Vec::new() });
+    let goods = encode(&payload::Products { products: vec![product], ..Default::default() });
     let (log, page) = log_of(&market, &later, 41, Lane::CATALOG, &[(Kind::PRODUCTS, goods)]);
     turncoat.hands_on(&mut market, &log, &page);
     market.run_for(5_000);

@@ -16,7 +16,7 @@ use super::{Turncoat, held, log_of, state};
 
 fn products(name: &str) -> Vec<u8> {
     let product = Product { sku: "P1".into(), name: name.into(), price: 100, ..Product::default() };
-    encode(&Products { products: vec![product], replaces: Vec::new() })
+    encode(&Products { products: vec![product], ..Default::default() })
 }
 
 /// A catalog log of 64 entries a page.

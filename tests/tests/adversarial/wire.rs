@@ -193,7 +193,7 @@ fn adv_010_nothing_counts_on_another_lane_than_its_own() {
     market.run_for(3_000);
     let before = state(&mut market, &[1, 3, 4]);
     // An entry that was signed for one lane, under the name of another: the lane is in what was signed.
-    let product = payload::Products { products: Vec::new(), replaces: Vec::new() };
+    let product = payload::Products::default();
     let (catalog, page) =
         log_of(&market, &turncoat.key, 41, Lane::CATALOG, &[(Kind::PRODUCTS, payload::encode(&product))]);
     for lane in [Lane::CONTROL, Lane::CHECKPOINT, Lane::SIGNAL, Lane::SALES, Lane::LEDGER] {
@@ -241,7 +241,7 @@ fn adv_011_what_a_newer_version_says_is_kept_for_those_who_understand_it() {
     // A product with a field of tomorrow is no product today: not the one encoding. It is kept and passed on all the same.
     let mut tomorrow = payload::encode(&payload::Products {
         products: vec![payload::Product { sku: "T".into(), name: "Tomorrow's".into(), price: 1, ..Default::default() }],
-        replaces: Vec::new(),
+        ..Default::default()
     });
     tomorrow.extend_from_slice(&[0xf8, 0x3f, 7]);
     let (log, page) = log_of(&market, &turncoat.key, 43, Lane::CATALOG, &[(Kind::PRODUCTS, tomorrow)]);

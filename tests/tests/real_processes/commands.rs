@@ -140,7 +140,7 @@ fn every_view_is_json_on_request() {
         &["status"][..],
         &["members"],
         &["sales"],
-        &["catalog", "mug"],
+        &["catalog", "search", "mug"],
         &["statements"],
         &["log", "show"],
         &["explain", sale],

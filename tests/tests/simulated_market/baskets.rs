@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use stallmesh_node::engine::{Answer, BasketOrder, BasketSale, BasketView, FailureCode, Request, SaleView};
-use stallmesh_node::quote::files::BasketFile;
+use stallmesh_node::quote::files::{BasketFile, LineFile};
 use stallmesh_tests::simulation::Simulation;
 
 const STALL: usize = 2;
@@ -180,6 +180,42 @@ fn a_sold_basket_is_forgotten_after_a_day_and_a_card_number_is_no_code() {
     let last = sold(&mut market);
     assert_eq!(view(market.ask(STALL, Request::Basket(first.id))), Err(FailureCode::ENotFound));
     assert!(view(market.ask(STALL, Request::Basket(last.id))).is_ok());
+}
+
+#[test]
+fn adv_086_a_price_that_changes_under_an_open_basket_counts_when_it_is_sold_and_no_sale_is_rewritten() {
+    let mut market = Simulation::market(67, 1);
+    market.until("its prices can be worked out", 60_000, |market| {
+        let basket = BasketFile { lines: vec![LineFile::of("P2", 1)], ..BasketFile::default() };
+        matches!(market.ask(STALL, Request::Quote(basket)), Answer::Quote(_))
+    });
+    let lines = json!({ "lines": [{ "sku": "P2", "quantity": 2 }] });
+    let basket = open(&mut market, lines.clone(), None).unwrap();
+    assert_eq!(total(&basket), 500);
+    // Another till of the stall changes the price; whoever looks at the basket sees it before anybody pays.
+    let helper = market.add_helper("stall-1");
+    let scopes = ["sell", "read-sales", "publish-catalog"];
+    assert_eq!(market.delegate(STALL, helper, &scopes, 24 * 3_600_000), Answer::Done);
+    market.until("the second till knows the prices", 60_000, |market| {
+        market.status(helper).stall == "stall-1" && market.products(helper, Some("stall-1")).len() == 3
+    });
+    market.publish_at(helper, 80);
+    market.until("the new price is here", 60_000, |market| {
+        let seen = view(market.ask(STALL, Request::Basket(basket.id))).unwrap();
+        total(&seen) == 2 * 280
+    });
+    assert_eq!(sell(&mut market, &basket, "cash").map(|sale| sale.total), Ok(560));
+    // Who hasn't heard of a change sells at the price that it knows, and that is what is posted.
+    market.partition(&[&[0, 1, helper], &[STALL]]);
+    market.publish_at(helper, 99);
+    let late = open(&mut market, lines, None).unwrap();
+    assert_eq!(sell(&mut market, &late, "cash").map(|sale| sale.total), Ok(560));
+    market.heal();
+    market.until("both are posted", 120_000, |market| market.settle(true).posted == 2);
+    let export = market.export(0);
+    let recomputed = stallmesh_node::engine::recompute(export.as_slice(), Some(market.root), 0).unwrap();
+    assert_eq!(recomputed.sales.iter().map(|sale| sale.total).collect::<Vec<_>>(), [560, 560]);
+    assert_eq!(market.settle(true).suspense, []);
 }
 
 #[test]

@@ -9,9 +9,11 @@ mod once;
 mod online;
 mod orders;
 mod policies;
+mod presync;
 mod promotions;
 mod renewal;
 mod signals;
+mod stock;
 mod tenders;
 mod urgent;
 

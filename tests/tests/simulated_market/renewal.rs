@@ -70,7 +70,7 @@ fn publish_by_hand(market: &mut Simulation, device: usize, to: usize) {
             unit: 1,
             ..payload::Product::default()
         }],
-        replaces: Vec::new(),
+        ..Default::default()
     };
     let entry = (OPENING_MS + market.now, [0; 8], Kind::PRODUCTS, payload::encode(&message));
     let (log, page) = written_log(&market.market_id(), &identity.device, [3; 16], Lane::CATALOG, &[entry]);

@@ -31,7 +31,7 @@ fn two_pages(market: &Simulation, key: &DeviceKey) -> (LogName, [Page; 2]) {
 
 fn product(sequence: u64) -> (Kind, Vec<u8>) {
     let product = Product { sku: format!("S{sequence}"), name: "A pot".into(), price: sequence, ..Product::default() };
-    (Kind::PRODUCTS, payload::encode(&Products { products: vec![product], replaces: Vec::new() }))
+    (Kind::PRODUCTS, payload::encode(&Products { products: vec![product], ..Default::default() }))
 }
 
 /// Every seventeenth byte flipped, and entries dropped, swapped, added, or put in another's place.

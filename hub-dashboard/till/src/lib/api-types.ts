@@ -503,6 +503,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/catalog/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Searches what all stalls of the market offer now
+         * @description What matches best comes first, then by name. Each has its price now, and what is left of it as far as this node can
+         *     know.
+         */
+        get: operations["search"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/catalog/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Whether all that a market day needs is here
+         * @description Each stall's catalog as of the newest checkpoint, what is offered on that day, the market's terms and keys; since when;
+         *     and what this node can't know.
+         */
+        get: operations["catalog_status"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/catalog/stock": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is left of products whose stock is counted, the least first
+         * @description What was sold more often than it was counted is below zero. This device's own stall is counted down by every sale that
+         *     has come here; of other stalls what they have published is known.
+         */
+        get: operations["stock"];
+        put?: never;
+        /**
+         * Says what was counted, and what came or went otherwise than by a sale
+         * @description A count takes in all sales up to now, also those of other devices that haven't come here yet. Changes add up, whoever
+         *     makes them and whenever they are heard of.
+         */
+        post: operations["set_stock"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/catalog/import": {
         parameters: {
             query?: never;
@@ -1030,6 +1098,39 @@ export interface components {
              */
             each_stall_at_most?: number | null;
         };
+        /** @description What is here for a market day. */
+        CatalogStatusView: {
+            /** @description The day, by the market's clocks: `2026-06-06`. */
+            day: string;
+            /**
+             * Format: int64
+             * @description When it begins, in milliseconds since 1970.
+             */
+            from: number;
+            /**
+             * Format: int64
+             * @description When it is over.
+             */
+            to: number;
+            /** @description Whether all catalogs and terms that the newest checkpoint names are here, and each stall has something to sell. */
+            ready: boolean;
+            /**
+             * Format: int64
+             * @description The newest checkpoint that is known here; 0: none.
+             */
+            checkpoint: number;
+            /**
+             * Format: int64
+             * @description When the hub signed it, in milliseconds since 1970.
+             */
+            checkpoint_at: number;
+            /** @description The market's terms and keys. */
+            terms: components["schemas"]["TermsReadiness"];
+            /** @description Each stall of which a device is a member, by name. */
+            stalls: components["schemas"]["StallReadiness"][];
+            /** @description What this node can't know, in sentences. */
+            unknown: string[];
+        };
         /** @description Whether this device's clock is off. */
         ClockOffFile: {
             /**
@@ -1381,6 +1482,14 @@ export interface components {
             /** @description Integrators' own. */
             x?: Record<string, never> | null;
         };
+        /** @description A product that a search has found. */
+        FoundView: components["schemas"]["ProductView"] & {
+            /**
+             * Format: int32
+             * @description How well it matches: the list begins with the highest, and of equal ones the name comes first that sorts first.
+             */
+            score: number;
+        };
         /** @description A log's newest position. */
         HeadView: {
             /** @description Author. */
@@ -1513,6 +1622,15 @@ export interface components {
             problem: string;
             /** @description What a hub that is gone had, and nobody has brought here. */
             missing: components["schemas"]["MissingView"][];
+        };
+        /** @description What is left of a product, as far as a device can know. */
+        LeftView: {
+            /** @description Decimal, in units of the product; below zero where more was sold than counted. */
+            amount: string;
+            /** @description What it was worked out from. */
+            known: components["schemas"]["StockKnown"];
+            /** @description The same for people: `3 left`, `-2: more sold than counted`. */
+            hint: string;
         };
         /** @description How often. */
         LimitsFile: {
@@ -2041,6 +2159,14 @@ export interface components {
              * @description From then on it is offered so, in milliseconds since 1970; 0: at once.
              */
             effective_at?: number;
+            /**
+             * Format: int64
+             * @description When `stock` was counted, in milliseconds since 1970. When publishing it may be left out: the same `stock` as before
+             *     is no new count, and another one was counted now.
+             */
+            counted_at?: number;
+            /** @description What is left of it, as far as this device can know; absent where it isn't counted. Ignored when publishing. */
+            left?: components["schemas"]["LeftView"];
         };
         /** @description One promotion or fee. */
         PromotionFile: {
@@ -2149,6 +2275,8 @@ export interface components {
         QuoteView: components["schemas"]["Quote"] & {
             /** @description Conditions that promotions ask for and whose time is over: they count as absent. */
             stale?: string[];
+            /** @description Of products in it whose stock is counted, what is left without this basket. It is a hint: nothing waits for it. */
+            stock?: components["schemas"]["StockHint"][];
         };
         /**
          * @description What a reason comes to.
@@ -2491,6 +2619,36 @@ export interface components {
          * @enum {string}
          */
         Stacking: "combinable" | "exclusive" | "best_of";
+        /** @description Whether a stall's catalog is here. */
+        StallReadiness: {
+            /** @description The stall. */
+            stall: string;
+            /** @description Whether something of its catalog is here, and all that the newest checkpoint names of it. */
+            complete: boolean;
+            /**
+             * Format: int64
+             * @description Entries of its catalog that the checkpoint names and that aren't here.
+             */
+            missing: number;
+            /**
+             * Format: int64
+             * @description Entries that neighbours say they have and that aren't here: their word alone.
+             */
+            announced: number;
+            /** @description Its devices that may publish, and have published nothing that is known here. */
+            unheard: string[];
+            /** @description Products that it offers at the end of that day, by what is announced. */
+            products: number;
+            /** @description Those of them whose taxes the market's terms know: they can be sold. */
+            sellable: number;
+            /**
+             * Format: int64
+             * @description Since when it is complete, in milliseconds since 1970; absent where it isn't.
+             */
+            complete_since?: number;
+            /** @description Whether it has been complete since 24 hours before the day begins, with something to sell. */
+            in_time: boolean;
+        };
         /** @description What a stall sets for itself: it can only be narrower. */
         StallRiskLimits: {
             /** @description The stall's. */
@@ -2581,6 +2739,66 @@ export interface components {
             /** @description X25519 key, hexadecimal: what is wrapped for this device. A helper's owner needs it to delegate. */
             seal_key: string;
         };
+        /** @description A change. */
+        StockChange: {
+            /** @description The product. */
+            sku: string;
+            /** @description How many came; below zero for what went. */
+            change: components["schemas"]["Number"];
+        };
+        /** @description A count. */
+        StockCount: {
+            /** @description The product. */
+            sku: string;
+            count?: components["schemas"]["Number"] | null;
+        };
+        /** @description What is left of a product in a basket. */
+        StockHint: components["schemas"]["LeftView"] & {
+            /** @description The product. */
+            sku: string;
+        };
+        /**
+         * @description What a stock was worked out from.
+         * @enum {string}
+         */
+        StockKnown: "stall" | "device" | "published";
+        /** @description What is said of stocks: counts, and what came or went. */
+        StockOrder: {
+            /**
+             * @description Products that were counted just now.
+             * @default []
+             */
+            counts: components["schemas"]["StockCount"][];
+            /**
+             * @description Products of which some came, or went otherwise than by a sale. Of two devices that say so at one time both count.
+             * @default []
+             */
+            changes: components["schemas"]["StockChange"][];
+        };
+        /** @description How a product's stock came about. */
+        StockView: {
+            /** @description The stall. */
+            stall: string;
+            /** @description SKU. */
+            sku: string;
+            /** @description Name. */
+            name: string;
+            /** @description `piece`, `kg`, `g`, `l` or `m`. */
+            unit: string;
+            /** @description The last count. */
+            counted: string;
+            /**
+             * Format: int64
+             * @description When it was taken, in milliseconds since 1970.
+             */
+            counted_at: number;
+            /** @description What came or went since, beside sales. */
+            changed: string;
+            /** @description What was sold since; nothing of other stalls is known. */
+            sold: string;
+            /** @description What is left. */
+            left: components["schemas"]["LeftView"];
+        };
         /** @description Something that stands in suspense. */
         SuspenseView: {
             /** @description Stable reason. */
@@ -2666,6 +2884,22 @@ export interface components {
             fingerprint?: string;
             /** @description What an own terminal or an app said of it, for `outside`. */
             reference?: string;
+        };
+        /** @description Whether the market's terms and keys are here. */
+        TermsReadiness: {
+            /**
+             * Format: int64
+             * @description Entries of members, policies and the market's promotions that the checkpoint names and that aren't here.
+             */
+            missing: number;
+            /** @description Whether a policy is here: taxes and rounding. */
+            policy: boolean;
+            /** @description Whether the hub's key is here, to which sales are sealed. */
+            hub_key: boolean;
+            /** @description Whether this device can read its stall's sales; absent for a device without a stall. */
+            read_key?: boolean;
+            /** @description Whether this device's own certificate is valid when the day begins. */
+            valid: boolean;
         };
         /** @description Bytes of frames. */
         TrafficView: {
@@ -3899,6 +4133,151 @@ export interface operations {
                         string,
                         number
                     ][];
+                };
+            };
+            /** @description It was not done: `code` says why to programs, `detail` to people. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    search: {
+        parameters: {
+            query: {
+                /**
+                 * @description Words, in any order: of names, SKUs, barcodes, categories, tags and stalls' names. A word finds those that begin with
+                 *     it, whatever their case and accents.
+                 */
+                q: string;
+                /** @description Of one stall; of all where left out. */
+                stall?: string;
+                /** @description At most so many. */
+                limit?: number;
+                /** @description What the `Link` of the page before says: those after it. */
+                after?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page. */
+            200: {
+                headers: {
+                    /** @description The next page, if there is one: `<…>; rel="next"`. */
+                    link?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundView"][];
+                };
+            };
+            /** @description It was not done: `code` says why to programs, `detail` to people. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    catalog_status: {
+        parameters: {
+            query?: {
+                /** @description The day by the market's clocks, `2026-06-06`; today where left out. */
+                day?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is here, and what isn't. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CatalogStatusView"];
+                };
+            };
+            /** @description It was not done: `code` says why to programs, `detail` to people. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    stock: {
+        parameters: {
+            query?: {
+                /** @description Of which stall; this device's where left out. */
+                stall?: string;
+                /** @description At most so many. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Products that are counted. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StockView"][];
+                };
+            };
+            /** @description It was not done: `code` says why to programs, `detail` to people. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    set_stock: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Chosen by the caller, 1 to 200 bytes: the same key with the same request is done once and answered alike; with another request it is a conflict. */
+                "Idempotency-Key"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StockOrder"];
+            };
+        };
+        responses: {
+            /** @description It is on this device's disk, and on its way. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Done"];
                 };
             };
             /** @description It was not done: `code` says why to programs, `detail` to people. */

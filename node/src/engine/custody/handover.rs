@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use stallmesh_protocol::certificate::Scope;
+use stallmesh_protocol::interval::Interval;
 use stallmesh_protocol::page::{Page, SIGNED_EVERY};
 use stallmesh_protocol::planted::{self, Bug};
 use stallmesh_protocol::replica::SessionId;
@@ -40,10 +41,7 @@ impl<S: Store> Engine<S> {
             return true;
         }
         let Some(certificate) = membership.certificate(&link.peer) else { return false };
-        let same_stall = !certificate.stall.is_empty()
-            && membership.stall(&log.author) == Some(certificate.stall.as_str())
-            && certificate.scopes.allows(Scope::READ_SALES);
-        if same_stall {
+        if self.may_read(&link.peer, log) {
             return true;
         }
         if !certificate.scopes.allows(Scope::RELAY) || link.status.full || self.is_hub() {
@@ -53,6 +51,44 @@ impl<S: Store> Engine<S> {
         (link.status.uplink && !self.has_uplink())
             || (own && self.carriers(log).contains(&link.peer))
             || self.next_hops(log).contains(&link.peer)
+    }
+
+    /// Whether a device may read a log of sales because it is of the same stall.
+    pub(super) fn may_read(&self, device: &DeviceId, log: &LogName) -> bool {
+        let membership = &self.views.membership;
+        log.lane == Lane::SALES
+            && membership.certificate(device).is_some_and(|certificate| {
+                !certificate.stall.is_empty()
+                    && membership.stall(&log.author) == Some(certificate.stall.as_str())
+                    && certificate.scopes.allows(Scope::READ_SALES)
+            })
+    }
+
+    /// What is held of a stall's sales, for one of its devices: those that the hub has, too, which nobody hands on any
+    /// more. It asks for what it lacks.
+    pub(super) fn offers_to_stall(&self, peer: &DeviceId) -> Vec<(LogName, Vec<Interval>)> {
+        let of_others = self.logs.on_lane(Lane::SALES).filter(|(name, _)| name.author != *peer);
+        of_others
+            .filter(|(name, _)| self.may_read(peer, name))
+            .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
+            .collect()
+    }
+
+    /// Hub: more of a stall's sales has come, and its other devices that are linked may not have it.
+    pub(super) fn offer_to_stall(&mut self, log: &LogName, except: SessionId) {
+        let sessions: Vec<SessionId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| link.greeted && !link.restricted && link.peer != log.author)
+            .filter(|(_, link)| self.may_read(&link.peer, log))
+            .map(|(link, _)| SessionId(link.0))
+            .filter(|session| *session != except)
+            .collect();
+        let intervals = self.logs.get(log).into_iter().flat_map(|record| &record.runs).map(Run::interval);
+        let offer = [(*log, intervals.collect::<Vec<_>>())];
+        if let Some(replica) = &mut self.replica {
+            sessions.into_iter().for_each(|session| replica.offer(session, &offer));
+        }
     }
 
     /// Sends waiting sealed entries to whoever should hold them, the newest first, as far as there is room.

@@ -118,10 +118,12 @@ impl<S: Store> Engine<S> {
         }
     }
 
-    /// A peer offers what it holds of this device's own entries, or for the hub.
+    /// A peer offers what it holds of this device's own entries, of its stall's sales, or for the hub.
     pub(crate) fn offered(&mut self, session: SessionId, log: LogName, intervals: &[Interval]) {
         let own = log.author == self.device.id();
-        if !(own || self.is_hub()) || !log.lane.is_sealed() {
+        // A device whose room is used up would have to let go of it at once.
+        let of_stall = || self.may_read(&self.device.id(), &log) && !self.custody_is_full();
+        if !(own || self.is_hub() || of_stall()) || !log.lane.is_sealed() {
             return;
         }
         let lacked: Vec<(u64, u64)> = intervals.iter().filter_map(|interval| self.lacked(&log, interval)).collect();

@@ -316,6 +316,7 @@ impl<S: Store> Engine<S> {
                 self.take_in(&new);
                 self.want_rest(session, log, interval.to);
                 if hub && log.lane == Lane::SALES {
+                    self.offer_to_stall(&log, session);
                     self.notice(Notice::Received { entries: new.len() as u64 });
                 }
             }
@@ -495,9 +496,10 @@ impl<S: Store> Engine<S> {
     /// A peer asks for sealed entries: its own, its stall's, or as the hub.
     pub(crate) fn serve_sealed(&mut self, session: SessionId, request: u64, log: LogName, from: u64, to: u64) {
         let Some(peer) = self.peer_of(session) else { return };
-        let own = peer == log.author && !self.is_restricted(&peer);
+        let own = (peer == log.author || self.may_read(&peer, &log)) && !self.is_restricted(&peer);
         if !own && !self.is_hub_device(&peer) {
-            return self.refuse(session, log, RefusalCode::NotAllowed, "sealed entries go to their author and the hub");
+            let detail = "sealed entries go to their author, its stall's devices and the hub";
+            return self.refuse(session, log, RefusalCode::NotAllowed, detail);
         }
         let to = if to == 0 { u64::MAX - 1 } else { to };
         let runs = self.logs.get(&log).map(|record| record.runs.clone()).unwrap_or_default();
@@ -564,6 +566,7 @@ impl<S: Store> Engine<S> {
             .filter(|(name, _)| name.lane.is_sealed() && peer != own)
             .map(|(name, record)| (*name, record.runs.iter().map(Run::interval).collect()))
             .collect();
+        offers.extend(self.offers_to_stall(&peer));
         self.tell_had(session);
         if let Some(incarnation) = self.custody.holders.get(&peer).copied() {
             offers.extend(self.offers_to_hub(session, peer, incarnation));

@@ -5,8 +5,10 @@ mod baskets;
 mod judgement;
 mod members;
 mod money;
+mod presync;
 mod sales;
 mod status;
+mod stock;
 
 use std::borrow::Cow;
 
@@ -24,8 +26,10 @@ pub use self::baskets::*;
 pub use self::judgement::*;
 pub use self::members::*;
 pub use self::money::*;
+pub use self::presync::*;
 pub use self::sales::*;
 pub use self::status::*;
+pub use self::stock::*;
 
 /// Names a request for the life of the process: its answer carries the same number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,6 +140,31 @@ pub enum Request {
     },
     /// How many products each stall offers here.
     CatalogCounts,
+    /// What matches some words of all that stalls offer now, the best first.
+    FindProducts {
+        /// Words of names, SKUs, barcodes, categories, tags and stalls.
+        query: String,
+        /// Of one stall; of all where left out.
+        stall: Option<String>,
+        /// Only those after this one.
+        after: Option<crate::search::Found>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// What is here for a market day, and what isn't.
+    CatalogStatus {
+        /// The day by the market's clocks, `2026-06-06`; today where left out.
+        day: Option<String>,
+    },
+    /// What is left of products whose stock is counted, the least first.
+    Stock {
+        /// Of which stall; this device's where left out.
+        stall: Option<String>,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Says what was counted, and what came or went.
+    SetStock(StockOrder),
     /// Publishes products of this device's stall; what it had under the same SKU is replaced.
     PublishProducts(Vec<ProductView>),
     /// Gives and withdraws promotions: a hub's the market's, a stall's device its stall's.
@@ -292,6 +321,12 @@ pub enum Answer {
     Sales(Vec<SaleView>),
     /// Products.
     Products(Vec<ProductView>),
+    /// What is here for a market day.
+    CatalogStatus(Box<CatalogStatusView>),
+    /// Products that were found.
+    Found(Vec<FoundView>),
+    /// What is left of products.
+    Stock(Vec<StockView>),
     /// (Stall, products).
     CatalogCounts(Vec<(String, usize)>),
     /// Members.

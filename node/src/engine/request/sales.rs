@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use stallmesh_protocol::SaleId;
 use utoipa::ToSchema;
 
-use super::text;
+use super::{LeftView, StockHint, text};
 use crate::quote::files::{
     CodeAnswer, Conditions, CustomerFile, FeeAnswer, LineAnswer, LineFile, Number, Own, PromotionFile,
 };
@@ -207,6 +207,9 @@ pub struct QuoteView {
     /// Conditions that promotions ask for and whose time is over: they count as absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stale: Vec<String>,
+    /// Of products in it whose stock is counted, what is left without this basket. It is a hint: nothing waits for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stock: Vec<StockHint>,
 }
 
 /// A promotion, as this node knows it.
@@ -341,6 +344,24 @@ pub struct ProductView {
     /// From then on it is offered so, in milliseconds since 1970; 0: at once.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub effective_at: u64,
+    /// When `stock` was counted, in milliseconds since 1970. When publishing it may be left out: the same `stock` as before
+    /// is no new count, and another one was counted now.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub counted_at: u64,
+    /// What is left of it, as far as this device can know; absent where it isn't counted. Ignored when publishing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub left: Option<LeftView>,
+}
+
+/// A product that a search has found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FoundView {
+    /// The product.
+    #[serde(flatten)]
+    pub product: ProductView,
+    /// How well it matches: the list begins with the highest, and of equal ones the name comes first that sorts first.
+    pub score: u32,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]

@@ -70,7 +70,7 @@ fn product() -> impl Strategy<Value = ProductView> {
             unit: unit.to_owned(),
             stock,
             variant_of,
-            effective_at: 0,
+            ..Default::default()
         })
 }
 

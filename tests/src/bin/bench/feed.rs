@@ -68,7 +68,7 @@ impl Entries {
             let noise = (0..bytes / 32 + 1).flat_map(|_| identity::random().expect("random bytes"));
             return (UNKNOWN, noise.take(bytes).collect());
         }
-        (Kind::PRODUCTS, payload::encode(&payload::Products { products: self.products(number), replaces: Vec::new() }))
+        (Kind::PRODUCTS, payload::encode(&payload::Products { products: self.products(number), ..Default::default() }))
     }
 
     /// The products of the log's entry with this number.

@@ -143,7 +143,7 @@ pub(crate) fn product(number: usize, bytes: usize, text: Text) -> ProductView {
     let length = |name: &str| {
         let (sku, name, taxes) = (sku.clone(), name.to_owned(), taxes.clone());
         let product = payload::Product { sku, name, price, taxes, ..payload::Product::default() };
-        payload::encode(&payload::Products { products: vec![product], replaces: Vec::new() }).len()
+        payload::encode(&payload::Products { products: vec![product], ..Default::default() }).len()
     };
     // Lengths have one byte or two: what half a name lacks is a byte or two off at most.
     let half = bytes / 2;

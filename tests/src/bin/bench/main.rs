@@ -28,6 +28,7 @@ mod pages;
 mod quote;
 mod resume;
 mod sales;
+mod search;
 mod start;
 mod urgent;
 
@@ -50,6 +51,7 @@ const MEASUREMENTS: &[(&str, &str, Measurement)] = &[
     ("sales", "recording a sale through the API, against append and fsync", sales::measure),
     ("quote", "what a basket costs, against a naive evaluation", quote::measure),
     ("fraud", "what the fraud rules say, against a look at every signal", fraud::measure),
+    ("search", "products of a whole market by words, against a look at each", search::measure),
     ("import", "product files of a million rows: rows a second, and memory", import::measure),
     ("pages", "verifying entries as pages, against a signature each", pages::measure),
     ("clock", "what two nodes say to find out what differs", clock::measure),

@@ -145,23 +145,10 @@ fn product(number: usize) -> ProductView {
     let (sku, price, taxes) = (format!("thing-{number:06}"), 1_000 + number as u64, vec!["standard".to_owned()]);
     let product =
         payload::Product { sku, name: name[..MESSAGE / 2].into(), price, taxes, ..payload::Product::default() };
-    let message = payload::Products { products: vec![product.clone()], replaces: Vec::new() };
+    let message = payload::Products { products: vec![product.clone()], ..Default::default() };
     // All lengths have as many bytes with half a name as with a whole one.
     name.truncate(MESSAGE / 2 + MESSAGE - payload::encode(&message).len());
-    ProductView {
-        stall: String::new(),
-        sku: product.sku,
-        name,
-        price,
-        taxes: product.taxes,
-        categories: Vec::new(),
-        tags: Vec::new(),
-        barcodes: Vec::new(),
-        unit: "piece".into(),
-        stock: String::new(),
-        variant_of: String::new(),
-        effective_at: 0,
-    }
+    ProductView { sku: product.sku, name, price, taxes: product.taxes, unit: "piece".into(), ..ProductView::default() }
 }
 
 async fn publish(node: &NodeHandle, product: ProductView) {
