@@ -102,6 +102,7 @@ fn each_library_is_known_to_one_module() {
         ("libp2p::", "node/src/mesh/"),
         ("redb::", "node/src/store/redb"),
         ("axum::", "node/src/api/"),
+        ("hyper::", "node/src/card_reader/"),
         ("clap::", "node/src/cli/"),
         ("quinn::", "node/src/uplink/"),
         ("rustls::", "node/src/uplink/"),

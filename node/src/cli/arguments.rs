@@ -119,6 +119,12 @@ pub(crate) enum Command {
     /// Weather, demand, queues: what promotions may ask for.
     #[command(subcommand)]
     Condition(super::condition::ConditionCommand),
+    /// By what tills judge payments: fraud rules, and what is taken by card without the hub.
+    #[command(subcommand)]
+    Rules(super::rules::RulesCommand),
+    /// Cards: block one, let it go, see what is said of them.
+    #[command(subcommand)]
+    Card(super::rules::CardCommand),
     /// Record a sale.
     Sell(SellArguments),
     /// What a basket costs, from files: reductions, fees and taxes, each with its reason. Needs no running node.

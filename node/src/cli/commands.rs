@@ -127,6 +127,8 @@ pub(super) async fn execute(arguments: Arguments) -> Result<(), CliError> {
         Command::Export { file, format } => super::catalog::export(directory, &file, &format, json).await,
         Command::Promotion(command) => super::promotion::run(directory, command, json).await,
         Command::Condition(command) => super::condition::run(directory, command, json).await,
+        Command::Rules(command) => super::rules::run(directory, command, json).await,
+        Command::Card(command) => super::rules::card(directory, command, json).await,
         Command::Sell(sell_arguments) => sell(directory, &sell_arguments, json).await,
         Command::Sales { limit } => {
             let sales = ask(directory, "GET", &format!("/v1/sales?limit={limit}"), None).await?;

@@ -29,7 +29,7 @@ pub(crate) enum ConditionCommand {
 }
 
 /// Milliseconds of a time like 90s, 30m or 2h.
-fn duration(text: &str) -> Result<u64, String> {
+pub(super) fn duration(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no time like 90s, 30m or 2h");
     let unit = text.chars().last().ok_or_else(wrong)?;
     let milliseconds = match unit {

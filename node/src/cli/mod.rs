@@ -13,6 +13,7 @@ mod policy;
 mod promotion;
 mod quote;
 mod recover;
+mod rules;
 mod view;
 
 use std::process::ExitCode;

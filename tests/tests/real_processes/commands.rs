@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use stallmesh_tests::processes::{Market, Node, order, program, stallmesh};
+use stallmesh_tests::processes::{Market, Node, order, program, stallmesh, until};
 
 /// Everything that it said.
 fn said(output: &Output) -> String {
@@ -126,6 +126,42 @@ fn a_change_of_the_markets_terms_leaves_the_others_as_they_are() {
     }
     assert_eq!(json(&market.hub, &["policy"]), after, "looking changes nothing");
     assert_eq!(json(&market.hub, &["policy", "--tax-included", "false"])["prices_include_tax"], false);
+}
+
+#[test]
+fn an_organiser_publishes_rules_and_blocks_a_card_and_a_till_hears_of_it() {
+    let market = Market::make();
+    let stall = market.stall("till");
+    let heard = |what: &str, command: &[&str], holds: &dyn Fn(&Value) -> bool| {
+        until(what, || {
+            let seen = json(&stall, command);
+            if holds(&seen) { Ok(()) } else { Err(seen.to_string()) }
+        });
+    };
+    json(&market.hub, &["rules", "publish", "--ask-hub-within", "4s"]);
+    heard("the rules", &["rules", "show"], &|rules| rules["risk"]["authorise_within_ms"] == 4_000);
+    // What is shown can be published again.
+    let risk = market.folder().join("risk.json");
+    let mut file = json(&market.hub, &["rules", "show"])["risk"].clone();
+    file["limits"]["payment"]["ask_above"] = 4_321.into();
+    std::fs::write(&risk, file.to_string()).unwrap();
+    let risk = risk.to_str().unwrap();
+    json(&market.hub, &["rules", "publish", "--risk", risk]);
+    heard("the limit", &["rules", "show"], &|rules| rules["risk"]["limits"]["payment"]["ask_above"] == 4_321);
+    let card = "0123456789abcdef0123456789abcdef";
+    json(&market.hub, &["card", "block", card]);
+    heard("the block", &["card", "signals"], &|signals| signals[0]["subject"] == card);
+    for (arguments, word) in [
+        (&["rules", "publish"][..], "--fraud"),
+        (&["rules", "publish", "--risk", "/nowhere"], "/nowhere"),
+        (&["card", "block", "visa"], "fingerprint"),
+    ] {
+        let output = market.hub.cli(arguments);
+        assert!(!output.status.success() && said(&output).contains(word), "{arguments:?}: {}", said(&output));
+    }
+    std::fs::write(risk, "{\"borne_by\": \"stall\", \"limit\": 1}").unwrap();
+    let output = market.hub.cli(&["rules", "publish", "--risk", risk]);
+    assert!(!output.status.success() && said(&output).contains("limit"), "{}", said(&output));
 }
 
 #[test]

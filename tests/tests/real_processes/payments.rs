@@ -148,6 +148,7 @@ fn a_reader_in_its_own_process_takes_declines_and_reverses_and_survives_either_o
     // A till that is killed after the card was presented finds it.
     let asked = till.send("POST", &format!("{path}/tenders"), &json!({ "kind": "card" }));
     assert_eq!(asked["tenders"][1]["state"], "asked");
+    until("the reader has heard of it", || reader.states().len() == count + 2);
     till.kill();
     till.start();
     until("it is decided", || till.get(&path)["tenders"][1]["state"] != "asked");

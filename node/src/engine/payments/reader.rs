@@ -1,7 +1,7 @@
 //! A part that a card reader takes first: durable before the reader hears of it, and found again by its name.
 //!
 //! ```text
-//! sales   "v" ‖ payment's name   is to be reversed at the reader, until it has been
+//! sales   "r" ‖ payment's name   is to be reversed at the reader, until it has been
 //! ```
 
 use stallmesh_protocol::SaleId;
@@ -47,7 +47,7 @@ impl<S: Store> Engine<S> {
 
     /// What was to be reversed when this node ended.
     pub(super) fn load_reversals(&mut self) -> Result<(), StoreError> {
-        for (key, _) in self.overlay.scan_prefix(Table::Sales, b"v")? {
+        for (key, _) in self.overlay.scan_prefix(Table::Sales, b"r")? {
             if let Some(name) = std::str::from_utf8(&key[1..]).ok().and_then(|name| name.parse().ok()) {
                 self.call_reader(name, ReaderOrder::Reverse);
             }
@@ -98,5 +98,5 @@ impl<S: Store> Engine<S> {
 }
 
 fn reversal_key(name: &PaymentName) -> Vec<u8> {
-    [b"v".as_slice(), name.to_string().as_bytes()].concat()
+    [b"r".as_slice(), name.to_string().as_bytes()].concat()
 }
