@@ -355,6 +355,7 @@ mod tests {
                         "true"
                     }
                 }
+                _ if key == "hub_gateway" => "test",
                 _ => "127.0.0.1:77",
             };
             let variable = format!("STALLMESH_{}", key.to_uppercase());
@@ -394,6 +395,9 @@ mod tests {
             "allow_remote",
             "bytes_max",
             "checkpoint_every_ms",
+            "gateway",
+            "address",
+            "within_ms",
         ] {
             assert!(all.contains(&format!("{key} =")), "{key} is explained in no example");
         }

@@ -39,7 +39,7 @@ fn row<'a>(rows: &'a [Value], end: &str) -> &'a Value {
 #[test]
 fn the_search_is_measured_beside_a_look_at_each_product() {
     let rows = quick("search");
-    assert!(row(&rows, "`blau tasse`: median")["baseline"].is_number());
+    assert!(row(&rows, "`blau tasse`: median")["ratio"].is_number());
 }
 
 #[test]

@@ -15,6 +15,8 @@ const ELSEWHERE: [&str; 8] =
     ["note", "operator", "reference", "token", "card", "idempotency_key", "device", "seal_key"];
 /// Fields that name products.
 const IDENTIFIERS: [&str; 5] = ["sku", "skus", "barcode", "barcodes", "variant_of"];
+/// The digits of the usual bar code.
+const EAN_DIGITS: usize = 13;
 /// A name in an address has no longer row of digits than a card's number.
 const ADDRESS_DIGITS_MAX: usize = 12;
 
@@ -88,9 +90,11 @@ fn text(field: &str, value: &str) -> Outcome {
     }
 }
 
-/// A product's name for programs: a right bar code is one, whatever else it looks like.
+/// A product's name for programs: a right bar code is one, whatever else it looks like, and so is one of thirteen digits
+/// that was typed wrong. Cards of so few digits have not been given out for decades.
 fn identifier(field: &str, value: &str) -> Outcome {
-    if barcode::is_trade_item(value) { Ok(()) } else { text(field, value) }
+    let is_short = value.len() <= EAN_DIGITS && value.bytes().all(|byte| byte.is_ascii_digit());
+    if is_short || barcode::is_trade_item(value) { Ok(()) } else { text(field, value) }
 }
 
 /// In an address numbers stand beside each other with dots and slashes: only an unbroken one can be a card's.

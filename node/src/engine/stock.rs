@@ -278,7 +278,10 @@ impl<S: Store> Engine<S> {
                 }
             }
             // What can't be opened yet may be later: a read key is on its way.
-            Err(_) => self.overlay.put(Table::Sales, key_of(b'w', &at), Vec::new()),
+            Err(problem) => {
+                tracing::debug!(%problem, log = %at.log.author, sequence = at.sequence, "a sale of this stall isn't readable yet");
+                self.overlay.put(Table::Sales, key_of(b'w', &at), Vec::new());
+            }
         }
     }
 

@@ -422,7 +422,11 @@ impl Views {
                 self.permits(written, Scope::READ_SALES)
                     .is_ok_and(|certificate| certificate.is_none_or(|certificate| certificate.stall == stall))
             })
-            .max_by_key(|(written, message)| (message.day, self.time_of(written), written.at.hash))
+            // Two of one millisecond: of one log the later entry is the newer one.
+            .max_by_key(|(written, message)| {
+                let Position { log, sequence, hash } = written.at;
+                (message.day, self.time_of(written), log, sequence, hash)
+            })
             .map(|(_, message)| message)
     }
 

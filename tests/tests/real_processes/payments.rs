@@ -152,9 +152,12 @@ fn a_reader_in_its_own_process_takes_declines_and_reverses_and_survives_either_o
     till.kill();
     till.start();
     until("it is decided", || till.get(&path)["tenders"][1]["state"] != "asked");
-    assert_eq!(till.get(&path)["tenders"][1]["state"], "approved");
+    let part = till.get(&path)["tenders"][1].clone();
+    assert_eq!(part["state"], "approved");
     till.send("POST", &format!("{path}/sale"), &json!({ "tenders": [] }));
-    assert_eq!(held(&market).len(), before.len() + 2, "one for each sale");
+    // Its way to the hub may not have been there again when the card was.
+    let online = usize::from(part["authorised"] == "online");
+    assert_eq!(held(&market).len(), before.len() + 1 + online, "one for each sale");
 
     // No reader at all is said, and cash goes on.
     drop(reader);

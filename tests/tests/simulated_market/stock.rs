@@ -153,7 +153,6 @@ fn what_came_and_went_on_two_tills_at_one_time_counts_twice() {
 }
 
 #[test]
-#[ignore = "doesn't hold yet: the sales come, and what they sold isn't counted after the restart"]
 fn a_till_that_was_off_hears_of_what_the_hub_has_already_and_knows_it_after_a_restart() {
     let (mut market, helper) = market(74);
     publish(&mut market, OWNER, "100", 250);
@@ -164,20 +163,6 @@ fn a_till_that_was_off_hears_of_what_the_hub_has_already_and_knows_it_after_a_re
     }
     market.until("the hub has them", 60_000, |market| market.status(OWNER).sales.at_the_hub == 30);
     market.start(helper);
-    market.run_for(60_000);
-    {
-        use stallmesh_node::store::{Store, Table};
-        let disk = &market.nodes[helper].disk;
-        for prefix in [b"k", b"w", b"v"] {
-            let found = disk.scan(Table::Sales, prefix, &[prefix[0] + 1], 100, stallmesh_node::store::Direction::Forward).unwrap();
-            eprintln!("{} {}", prefix[0] as char, found.len());
-        }
-        let entries = disk.scan(Table::Entries, &[], &[255; 40], 10_000, stallmesh_node::store::Direction::Forward).unwrap();
-        eprintln!("entries {}", entries.len());
-        eprintln!("{:?}", market.ask(helper, Request::LogShow { author: Some(market.nodes[OWNER].id()), lane: Some("sales".into()), before: None, limit: 5 }));
-        eprintln!("{:?}", product(&mut market, helper, "P2"));
-        eprintln!("{:?}", product(&mut market, OWNER, "P2"));
-    }
     until_left(&mut market, &[helper], "70");
     market.kill(helper);
     market.kill(OWNER);

@@ -2007,6 +2007,8 @@ export interface components {
             authorised: components["schemas"]["Authorised"];
             /** @description Why it stands so, where there is something to say. */
             because: string;
+            /** @description Of one that was declined here: why. The same part again, with the ids in `confirmed`, goes on where all are asked. */
+            reasons?: components["schemas"]["ReasonView"][];
         };
         /** @description Where a peer is. */
         PeerBody: {
@@ -2388,6 +2390,12 @@ export interface components {
             /** @description Who bears a payment that was taken within the limits and is declined later. */
             borne_by: components["schemas"]["Bearer"];
             asked_borne_by?: components["schemas"]["Bearer"] | null;
+            /**
+             * Format: int64
+             * @description How long a till that has a way to the hub waits for its word on a card before the limits decide, in milliseconds;
+             *     0: cards are taken by the limits alone, and the hub isn't asked.
+             */
+            authorise_within_ms?: number;
         };
         /**
          * @description What a rule comes to.
