@@ -119,6 +119,13 @@ pub(crate) async fn until<T>(what: &str, mut holds: impl AsyncFnMut() -> Option<
     }
 }
 
+/// Random bytes as letters, two of them for each. In a long row of digits a card's number stands sooner or later, and is
+/// refused.
+pub(crate) fn letters(noise: impl Iterator<Item = u8>) -> String {
+    let letter = |half: u8| char::from(b'a' + half);
+    noise.flat_map(|byte| [letter(byte >> 4), letter(byte & 15)]).collect()
+}
+
 /// What names are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
@@ -136,9 +143,7 @@ pub(crate) fn product(number: usize, bytes: usize, text: Text) -> ProductView {
         Text::Words => WORDS.repeat(bytes / WORDS.len() + 1),
         Text::Noise => {
             let noise = (0..bytes / 64 + 1).flat_map(|_| identity::random().expect("random bytes"));
-            // Letters alone: in a long row of digits a card's number stands sooner or later, and is refused.
-            let letter = |half: u8| char::from(b'a' + half);
-            noise.flat_map(|byte| [letter(byte >> 4), letter(byte & 15)]).collect()
+            letters(noise)
         }
     };
     let (sku, price, taxes) = (format!("thing-{number:06}"), 1_000 + number as u64, vec!["standard".to_owned()]);

@@ -15,6 +15,7 @@ use stallmesh_protocol::payload;
 use tokio::sync::mpsc;
 
 use super::{Arrival, MESSAGE, Pass, Work, drive};
+use crate::inside::letters;
 use crate::nodes::{free_port, program};
 
 const WITHIN: Duration = Duration::from_secs(300);
@@ -141,7 +142,7 @@ async fn watch(
 /// A product whose entry has as many bytes of payload as a message. Its name is random text, which hardly packs.
 fn product(number: usize) -> ProductView {
     let noise = (0..MESSAGE / 64 + 1).flat_map(|_| identity::random().expect("random bytes"));
-    let mut name = hex::encode(noise.collect::<Vec<u8>>());
+    let mut name = letters(noise);
     let (sku, price, taxes) = (format!("thing-{number:06}"), 1_000 + number as u64, vec!["standard".to_owned()]);
     let product =
         payload::Product { sku, name: name[..MESSAGE / 2].into(), price, taxes, ..payload::Product::default() };
