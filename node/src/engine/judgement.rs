@@ -286,6 +286,11 @@ impl<S: Store> Engine<S> {
         }
     }
 
+    /// Whether a recorded payment waits to be captured.
+    pub(super) fn is_uncaptured(&self, sale: &SaleId, tender: u32) -> bool {
+        self.uncaptured_of(sale).iter().any(|waiting| waiting.tender == tender)
+    }
+
     fn uncaptured_of(&self, sale: &SaleId) -> Vec<Waiting> {
         let value = self.overlay.get(Table::Sales, &waiting_key(sale)).ok().flatten();
         value.and_then(|value| serde_json::from_slice(&value).ok()).unwrap_or_default()

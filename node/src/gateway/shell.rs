@@ -31,9 +31,7 @@ pub(crate) fn start(
             while under_way.try_join_next().is_some() {}
             let (gateway, replies, room) = (gateway.clone(), replies.clone(), room.clone());
             under_way.spawn(async move {
-                // The semaphore is never closed.
-                let _permit = room.acquire().await;
-                let reply = carry(gateway.as_ref(), call).await;
+                let reply = carry(gateway.as_ref(), &room, call).await;
                 let _ = replies.send(reply).await;
             });
         }
@@ -41,16 +39,16 @@ pub(crate) fn start(
     sender
 }
 
-async fn carry(gateway: &dyn Gateway, call: GatewayCall) -> GatewayReply {
+async fn carry(gateway: &dyn Gateway, room: &Semaphore, call: GatewayCall) -> GatewayReply {
     match call {
         GatewayCall::Authorise(order) => {
             let payment = order.payment.clone();
-            GatewayReply { payment, outcome: GatewayOutcome::Decided(authorise(gateway, order).await) }
+            GatewayReply { payment, outcome: GatewayOutcome::Decided(authorise(gateway, room, order).await) }
         }
         GatewayCall::Void { payment } => {
             let mut pause = PAUSE_MIN;
             loop {
-                match within(gateway.void(payment.clone())).await {
+                match within(room, gateway.void(payment.clone())).await {
                     Ok(()) => return GatewayReply { payment, outcome: GatewayOutcome::Voided },
                     Err(error) => tracing::warn!(%error, payment, "a payment could not be voided yet"),
                 }
@@ -61,10 +59,10 @@ async fn carry(gateway: &dyn Gateway, call: GatewayCall) -> GatewayReply {
     }
 }
 
-async fn authorise(gateway: &dyn Gateway, order: Authorisation) -> Decision {
+async fn authorise(gateway: &dyn Gateway, room: &Semaphore, order: Authorisation) -> Decision {
     let mut pause = PAUSE_MIN;
     for _ in 0..TRIES {
-        match within(gateway.authorise(order.clone())).await {
+        match within(room, gateway.authorise(order.clone())).await {
             Ok(decision) => return decision,
             Err(error) => tracing::warn!(%error, ?order, "a payment's outcome isn't known yet"),
         }
@@ -74,7 +72,10 @@ async fn authorise(gateway: &dyn Gateway, order: Authorisation) -> Decision {
     Decision::Unavailable { because: "the bank did not answer the hub".into() }
 }
 
-async fn within<T>(call: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
+/// One try. Whoever pauses between two holds no room: a gateway that comes back first hears those whose customers wait.
+async fn within<T>(room: &Semaphore, call: impl Future<Output = Result<T, Unanswered>>) -> Result<T, Unanswered> {
+    // The semaphore is never closed.
+    let _permit = room.acquire().await;
     match tokio::time::timeout(ANSWER_WITHIN, call).await {
         Ok(answer) => answer,
         Err(_) => Err(Unanswered(format!("nothing within {} s", ANSWER_WITHIN.as_secs()))),

@@ -293,6 +293,22 @@ fn a_part_that_is_voided_is_let_go_before_and_after_the_banks_word() {
 }
 
 #[test]
+fn a_late_decline_of_what_was_voided_is_no_alarm() {
+    let mut market = market(309, json!({}));
+    market.gateway.delay_ms = 2_000;
+    let basket = open(&mut market, 2);
+    take(&mut market, &basket, card("tok-decline"));
+    let request = Request::VoidTender { id: basket.id, number: 0, confirmed: Vec::new() };
+    assert!(matches!(market.ask(STALL, request), Answer::Basket(_)));
+    let whole = serde_json::from_value(json!({ "tenders": [{ "kind": "cash" }] })).unwrap();
+    assert!(matches!(market.ask(STALL, Request::SellBasket { id: basket.id, sale: whole }), Answer::Sale(_)));
+    market.until("the bank was asked", 20_000, |market| asked_in_all(market) == 1);
+    market.run_for(30_000);
+    let notices = market.status(STALL).notices;
+    assert!(!notices.iter().any(|notice| notice.contains("declined later")), "{notices:?}");
+}
+
+#[test]
 fn without_a_way_to_the_hub_nobody_waits_and_rehearsals_ask_nobody() {
     let mut market = market(308, json!({}));
     let mut rehearsal = order("rehearsal", card_alone("tok"));

@@ -249,6 +249,8 @@ impl<S: Store> Engine<S> {
         }
         match decision {
             Decision::Approved { .. } => self.unexpose(name.sale, name.number),
+            // What was voided, or tried in vain, nobody has taken.
+            Decision::Declined { .. } if !self.is_uncaptured(&name.sale, name.number) => {}
             Decision::Declined { because } => {
                 let because = if because.is_empty() { "no reason given" } else { &because };
                 self.alarm(format!(
@@ -277,7 +279,7 @@ impl<S: Store> Engine<S> {
                 }
                 (part.state, part.authorised) = (PartState::Approved, Authorised::Online);
                 part.market_bears = false;
-                part.reference = card_data::mask(reference).into_owned();
+                part.reference = shown(reference);
                 self.unexpose(name.sale, name.number);
             }
             Decision::Declined { because } => {
